@@ -1,0 +1,64 @@
+"""minikin: from a task, some data, a large model and a device budget to a small, proven language model.
+
+The public sentences; each is imported when it is first used, so that `import minikin` stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Answer": "minikin.base.types",
+    "Kin": "minikin.runtimes",
+    "Recipe": "minikin.recipe.schema",
+    "build": "minikin.pipeline",
+    "distil": "minikin.sentences",
+    "load": "minikin.runtimes.load",
+    "measure": "minikin.sentences",
+    "package": "minikin.sentences",
+    "prune": "minikin.sentences",
+    "quantize": "minikin.sentences",
+    "read_data": "minikin.sentences",
+    "student": "minikin.sentences",
+    "teacher": "minikin.sentences",
+}
+
+__all__ = [
+    "Answer",
+    "Kin",
+    "Recipe",
+    "__version__",
+    "build",
+    "distil",
+    "load",
+    "measure",
+    "package",
+    "prune",
+    "quantize",
+    "read_data",
+    "student",
+    "teacher",
+]
+
+if TYPE_CHECKING:
+    from minikin.base.types import Answer
+    from minikin.pipeline import build
+    from minikin.recipe.schema import Recipe
+    from minikin.runtimes import Kin
+    from minikin.runtimes.load import load
+    from minikin.sentences import distil, measure, package, prune, quantize, read_data, student, teacher
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'minikin' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,97 @@
+"""The run folder: every finished step lies under the hash of what went into it, so a killed build goes on.
+
+A step is written to a temporary folder and renamed when it is whole; a step that is there is never done again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from minikin.base import atomic, digest
+from minikin.base.errors import BusyError
+
+DONE = "step.json"
+
+
+class RunFolder:
+    """Steps of one build, keyed by name and content of their inputs."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        root.mkdir(parents=True, exist_ok=True)
+
+    def key(self, name: str, inputs: Mapping[str, Any]) -> str:
+        """Folder name of a step: its name and 16 hex digits of the hash of its inputs."""
+        return f"{name}-{digest.of_value(inputs)[:16]}"
+
+    def step(self, name: str, inputs: Mapping[str, Any], do: Callable[[Path, Path], None]) -> Path:
+        """Return the step's folder, running `do(out, scratch)` first if it is not there yet.
+
+        `out` appears whole when `do` returns. `scratch` survives a kill, so that long work can keep
+        checkpoints there; it is removed when the step is done.
+        """
+        key = self.key(name, inputs)
+        path, scratch = self.root / key, self.root / f"{key}.scratch"
+        if not (path / DONE).is_file():
+            scratch.mkdir(exist_ok=True)
+            with atomic.folder(path) as out:
+                do(out, scratch)
+                atomic.write_json(
+                    out / DONE, {"name": name, "inputs": json.loads(json.dumps(inputs, default=str))}
+                )
+        if scratch.exists():
+            _remove(scratch)
+        return path
+
+    def has(self, name: str, inputs: Mapping[str, Any]) -> bool:
+        """Whether the step is finished."""
+        return (self.root / self.key(name, inputs) / DONE).is_file()
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold `folder` for this process; raise `BusyError` while another process holds it.
+
+    The operating system drops the lock when the process dies, so a kill leaves nothing to clean up.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / ".lock"
+    handle = path.open("a+")
+    try:
+        try:
+            _lock_file(handle)
+        except OSError as error:
+            handle.seek(0)
+            holder = handle.read().strip() or "unknown"
+            raise BusyError(
+                f"Another build (process {holder}) is at work in {folder}. Wait for it, or give another folder with -o."
+            ) from error
+        handle.seek(0)
+        handle.truncate()
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield
+    finally:
+        handle.close()
+
+
+def _lock_file(handle: Any) -> None:
+    if os.name == "nt":  # pragma: no cover
+        import msvcrt
+
+        msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    else:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

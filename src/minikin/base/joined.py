@@ -1,0 +1,34 @@
+"""Several sequences seen as one, without copying: training texts, more texts, and changed copies."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+
+class Joined(Sequence[Any]):
+    """A read-only view of sequences, one after another."""
+
+    def __init__(self, parts: Sequence[Sequence[Any]]) -> None:
+        self.parts = [p for p in parts if len(p)]
+        self.ends: list[int] = []
+        for part in self.parts:
+            self.ends.append((self.ends[-1] if self.ends else 0) + len(part))
+
+    def __len__(self) -> int:
+        return self.ends[-1] if self.ends else 0
+
+    def __getitem__(self, i: Any) -> Any:
+        if isinstance(i, slice):
+            return [self[k] for k in range(*i.indices(len(self)))]
+        if i < 0:
+            i += len(self)
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        which = bisect_right(self.ends, i)
+        return self.parts[which][i - (self.ends[which - 1] if which else 0)]
+
+    def __iter__(self) -> Iterator[Any]:
+        for part in self.parts:
+            yield from part

@@ -1,0 +1,140 @@
+"""Structured cuts: fewer layers, heads, neurons and hidden width, always a standard configuration that reloads.
+
+Every layer keeps the same numbers of heads and neurons, because BertConfig knows one number for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from minikin.base.errors import UserError
+from minikin.base.types import Array, Saliency, Student
+
+NEURON_MULTIPLE = 32
+
+
+def to_shape(
+    student: Student,
+    saliency: Saliency,
+    *,
+    layers: int | None = None,
+    hidden: int | None = None,
+    heads: int | None = None,
+    feed_forward: int | None = None,
+) -> Student:
+    """Cut an encoder to a smaller shape, keeping the units of largest saliency in their order.
+
+    Heads keep their width, so `hidden` must equal heads × head width when both are cut; when only `hidden` is
+    given, heads follow from it. Raises UserError for a shape that the weights can't be cut to.
+    """
+    config = student.config
+    old = {
+        k: int(config[k])
+        for k in ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
+    }
+    head_width = old["hidden_size"] // old["num_attention_heads"]
+    hidden = hidden or old["hidden_size"]
+    heads = heads or max(1, hidden // head_width)
+    layers, feed_forward = layers or old["num_hidden_layers"], feed_forward or old["intermediate_size"]
+    _refuse_growth(old, layers, hidden, heads, feed_forward, head_width)
+
+    keep_layers = spread(old["num_hidden_layers"], layers)
+    keep_H = top(saliency.hidden_H, hidden)
+    source_tensors = {name: np.asarray(t) for name, t in student.dequantized().tensors.items()}
+    tensors = {
+        name: _outer(name, tensor, keep_H)
+        for name, tensor in source_tensors.items()
+        if "encoder.layer." not in name
+    }
+    for new, source in enumerate(keep_layers):
+        keep_A = top(saliency.heads_LA[source], heads)
+        units = (keep_A[:, None] * head_width + np.arange(head_width)).ravel()
+        keep_F = top(saliency.neurons_LF[source], feed_forward)
+        tensors.update(_layer(source_tensors, source, new, keep_H, units, keep_F))
+    cut_config: dict[str, Any] = {
+        **config,
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "intermediate_size": feed_forward,
+    }
+    return replace(student, config=cut_config, tensors=tensors, scheme="fp32")
+
+
+def neurons(student: Student, saliency: Saliency, keep: float) -> Student:
+    """Keep a share of each layer's neurons, rounded up to a multiple of 32."""
+    if not 0.0 < keep <= 1.0:
+        raise UserError(f"prune.keep is {keep}: give a share above 0 and up to 1.")
+    width = int(student.config["intermediate_size"])
+    kept = min(width, int(np.ceil(width * keep / NEURON_MULTIPLE)) * NEURON_MULTIPLE)
+    return to_shape(student, saliency, feed_forward=kept, heads=int(student.config["num_attention_heads"]))
+
+
+def spread(layers: int, kept: int) -> list[int]:
+    """Indices of `kept` layers spread evenly from the first to the last (DistilBERT's choice)."""
+    if kept == 1:
+        return [0]
+    return [round(i * (layers - 1) / (kept - 1)) for i in range(kept)]
+
+
+def top(scores: Array, count: int) -> Array:
+    """Indices of the `count` largest scores, ascending; ties go to the lower index."""
+    return np.sort(np.argsort(-scores, kind="stable")[:count])
+
+
+def _refuse_growth(
+    old: Mapping[str, int], layers: int, hidden: int, heads: int, feed_forward: int, head_width: int
+) -> None:
+    wanted = {
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "intermediate_size": feed_forward,
+    }
+    grown = [f"{k} {v} > {old[k]}" for k, v in wanted.items() if v > old[k]]
+    if grown:
+        raise UserError(
+            f"A cut can't be larger than its source: {', '.join(grown)}. Use start: grown instead."
+        )
+    if heads * head_width != hidden:
+        raise UserError(
+            f"A cut keeps heads of {head_width} units: hidden {hidden} needs {hidden // head_width} heads "
+            f"and a multiple of {head_width}."
+        )
+
+
+def _outer(name: str, tensor: Array, keep_H: Array) -> Array:
+    """Embeddings, their normalisation, the pooler and the classifier."""
+    if name == "bert.pooler.dense.weight":
+        return tensor[np.ix_(keep_H, keep_H)]
+    if name == "classifier.bias":
+        return tensor
+    return tensor[..., keep_H]
+
+
+def _layer(
+    tensors: Mapping[str, Array], source: int, new: int, keep_H: Array, units: Array, keep_F: Array
+) -> dict[str, Array]:
+    prefix = f"bert.encoder.layer.{source}."
+    rows_columns = {
+        "attention.self.query": (units, keep_H),
+        "attention.self.key": (units, keep_H),
+        "attention.self.value": (units, keep_H),
+        "attention.output.dense": (keep_H, units),
+        "intermediate.dense": (keep_F, keep_H),
+        "output.dense": (keep_H, keep_F),
+    }
+    cut: dict[str, Array] = {}
+    for name, (rows, columns) in rows_columns.items():
+        cut[f"bert.encoder.layer.{new}.{name}.weight"] = tensors[f"{prefix}{name}.weight"][
+            np.ix_(rows, columns)
+        ]
+        cut[f"bert.encoder.layer.{new}.{name}.bias"] = tensors[f"{prefix}{name}.bias"][rows]
+    for name in ("attention.output.LayerNorm", "output.LayerNorm"):
+        for part in ("weight", "bias"):
+            cut[f"bert.encoder.layer.{new}.{name}.{part}"] = tensors[f"{prefix}{name}.{part}"][keep_H]
+    return cut

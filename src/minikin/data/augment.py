@@ -1,0 +1,118 @@
+"""New texts made from the training texts, for the teacher to label: more text is what helps a student most.
+
+Word swaps and dropouts follow J. Wei, K. Zou, "EDA" (2019); splices and typos are ours. Called by `pipeline`.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from minikin.base.types import Array, Text
+from minikin.data.typo import with_one_typo
+
+DROP_SHARE = 0.15
+SWAP_SHARE = 0.15
+TRIES = 4
+
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_Rng = np.random.Generator
+_Change = Callable[[str, str, _Rng], str]
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """M new texts, `kinds_M` (indices into `KINDS`) and `sources_M`, the index of the text each was made from."""
+
+    texts: list[Text]
+    kinds_M: Array
+    sources_M: Array
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+def augment(texts: Sequence[Text], copies: int, seed: int) -> Augmented:
+    """Return up to `copies` changed versions of each text (or pair); the same for the same seed.
+
+    Versions of one text differ from it and from each other; of very short texts there are fewer than `copies`.
+    """
+    made = list(stream(texts, copies, seed))
+    kinds_M = np.array([kind for kind, _, _ in made], np.int8)
+    return Augmented([text for _, _, text in made], kinds_M, np.array([source for _, source, _ in made], np.int64))
+
+
+def stream(texts: Sequence[Text], copies: int, seed: int) -> Iterator[tuple[int, int, Text]]:
+    """Yield (index into `KINDS`, index of the source text, new text), one text's versions after another's."""
+    rng = np.random.default_rng(seed)
+    for source, text in enumerate(texts):
+        seen: set[Text] = {text}
+        for _ in range(copies):
+            for _ in range(TRIES):
+                kind = int(rng.integers(len(KINDS)))
+                other = texts[int(rng.integers(len(texts)))]
+                new = _changed(text, other, kind, rng)
+                if new not in seen:
+                    seen.add(new)
+                    yield kind, source, new
+                    break
+
+
+def _changed(text: Text, other: Text, kind: int, rng: _Rng) -> Text:
+    """Return the text changed in one way; of a pair, one side or both, and a splice joins sides of two pairs."""
+    change = _CHANGES[KINDS[kind]]
+    if isinstance(text, str) and isinstance(other, str):
+        return change(text, other, rng) or text
+    first, second = text[0], text[1]
+    if KINDS[kind] == "splice":
+        return (first, other[1]) if rng.random() < 0.5 else (other[0], second)
+    sides = int(rng.integers(1, 4))
+    return (
+        (change(first, other[0], rng) or first) if sides & 1 else first,
+        (change(second, other[1], rng) or second) if sides & 2 else second,
+    )
+
+
+def _swap(text: str, _other: str, rng: _Rng) -> str:
+    """Swap neighbouring words, about one in seven of them and at least one."""
+    words = text.split()
+    if len(words) < 2:
+        return text
+    for at in rng.integers(0, len(words) - 1, max(1, round(SWAP_SHARE * len(words)))):
+        words[at], words[at + 1] = words[at + 1], words[at]
+    return " ".join(words)
+
+
+def _drop(text: str, _other: str, rng: _Rng) -> str:
+    """Drop about one word in seven, at least one and never all."""
+    words = text.split()
+    if len(words) < 2:
+        return text
+    kept = rng.random(len(words)) >= DROP_SHARE
+    kept[int(rng.integers(len(words)))] = False
+    if not kept.any():
+        kept[int(rng.integers(len(words)))] = True
+    return " ".join(word for word, keep in zip(words, kept, strict=True) if keep)
+
+
+def _typo(text: str, _other: str, rng: _Rng) -> str:
+    return with_one_typo(text, rng)
+
+
+def _splice(text: str, other: str, rng: _Rng) -> str:
+    """Join the first half of one text's words with the second half of another's, whichever comes first."""
+    head, tail = (text.split(), other.split()) if rng.random() < 0.5 else (other.split(), text.split())
+    return " ".join([*head[: (len(head) + 1) // 2], *tail[len(tail) // 2 :]])
+
+
+def _plain(text: str, _other: str, _rng: _Rng) -> str:
+    """Write as people do in a hurry: lower case, no punctuation."""
+    return " ".join(text.lower().translate(_NO_PUNCTUATION).split())
+
+
+_CHANGES: dict[str, _Change] = {"swap": _swap, "drop": _drop, "typo": _typo, "splice": _splice, "plain": _plain}
+KINDS: tuple[str, ...] = tuple(_CHANGES)
+"""The ways of changing a text, in the order of `Augmented.kinds_M`."""

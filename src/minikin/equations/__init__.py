@@ -1,0 +1,1 @@
+"""Pure functions with their sources: losses, saliency, metrics, intervals. Imports nothing by itself."""

@@ -1,0 +1,131 @@
+"""Intervals and tests for scores on one test split, in numpy. Called by measure/ and by the gate.
+
+Resampling N examples with replacement only changes how often each *kind* of example occurs, so a bootstrap
+draws multinomial counts of the kinds: the cost depends on the number of kinds, not on N.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from statistics import NormalDist
+from typing import TypeAlias
+
+import numpy as np
+
+from minikin.base.types import Array
+from minikin.equations.metrics import macro_f1
+
+Interval: TypeAlias = tuple[float, float]
+BATCH_CELLS = 4_000_000
+
+
+def mean_interval(values_N: Array, *, level: float = 0.95, resamples: int = 1000, seed: int = 0) -> Interval:
+    """Percentile bootstrap interval of the mean of `values_N` (0/1 for an accuracy).
+
+    Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", §13.3.
+    """
+    _some(values_N, resamples)
+    kinds_K, n_K = np.unique(np.asarray(values_N, np.float64), return_counts=True)
+    counts_RK = _resample(n_K, resamples, np.random.default_rng(seed))
+    return _percentiles(counts_RK @ kinds_K / len(values_N), level)
+
+
+def paired_interval(a_N: Array, b_N: Array, *, level: float = 0.95, resamples: int = 1000, seed: int = 0) -> Interval:
+    """Percentile bootstrap interval of mean(a) − mean(b), the same examples drawn for both."""
+    if len(a_N) != len(b_N):
+        raise ValueError(f"paired values must be of the same examples: got {len(a_N)} and {len(b_N)}")
+    difference_N = np.asarray(a_N, np.float64) - np.asarray(b_N, np.float64)
+    return mean_interval(difference_N, level=level, resamples=resamples, seed=seed)
+
+
+def macro_f1_interval(confusion_TC: Array, *, level: float = 0.95, resamples: int = 1000, seed: int = 0) -> Interval:
+    """Percentile bootstrap interval of the macro-F1 of `metrics.confusion` counts."""
+    n_K = confusion_TC[confusion_TC > 0]
+    _some(n_K, resamples)
+    rng = np.random.default_rng(seed)
+    scores: list[Array] = []
+    batch = max(1, BATCH_CELLS // confusion_TC.size)
+    for start in range(0, resamples, batch):
+        size = min(batch, resamples - start)
+        resampled_RTC = np.zeros((size, *confusion_TC.shape), np.int32)
+        resampled_RTC[:, confusion_TC > 0] = _resample(n_K, size, rng)
+        scores.append(macro_f1(resampled_RTC))
+    return _percentiles(np.concatenate(scores), level)
+
+
+def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
+    """Score interval of a proportion (Wilson 1927; Brown, Cai & DasGupta 2001, eq. 4)."""
+    _proportion(successes, n)
+    z = NormalDist().inv_cdf(0.5 + level / 2)
+    centre = (successes + z * z / 2) / (n + z * z)
+    half = z / (n + z * z) * math.sqrt(successes * (n - successes) / n + z * z / 4)
+    return (
+        0.0 if successes == 0 else max(0.0, centre - half),
+        1.0 if successes == n else min(1.0, centre + half),
+    )
+
+
+def clopper_pearson(successes: int, n: int, level: float = 0.95) -> Interval:
+    """Exact interval of a proportion: its coverage is never below `level` (Clopper & Pearson 1934)."""
+    _proportion(successes, n)
+    tail = (1 - level) / 2
+    log_choose_K = _log_choose(n)
+    low = 0.0 if successes == 0 else _bisect(lambda p: 1 - _cdf(successes - 1, n, p, log_choose_K) < tail)
+    high = 1.0 if successes == n else _bisect(lambda p: _cdf(successes, n, p, log_choose_K) > tail)
+    return (low, high)
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Two-sided p of the exact McNemar test: do the examples that only one gets right fall like a coin?
+
+    Source: McNemar 1947, with the binomial distribution in place of χ² (exact for every count).
+    """
+    if only_a < 0 or only_b < 0:
+        raise ValueError(f"counts can't be negative: got {only_a} and {only_b}")
+    n = only_a + only_b
+    if n == 0:
+        return 1.0
+    return min(1.0, 2.0 * _cdf(min(only_a, only_b), n, 0.5, _log_choose(n)))
+
+
+def _resample(n_K: Array, resamples: int, rng: np.random.Generator) -> Array:
+    """How often each kind occurs in `resamples` draws with replacement of as many examples: (R, K)."""
+    total = int(n_K.sum())
+    return rng.multinomial(total, n_K / total, size=resamples)
+
+
+def _percentiles(scores_R: Array, level: float) -> Interval:
+    low, high = np.quantile(scores_R, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _log_choose(n: int) -> Array:
+    """Logarithm of n over k for k = 0 … n."""
+    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
+    return np.asarray(log_factorial[n] - log_factorial - log_factorial[::-1])
+
+
+def _cdf(k: int, n: int, p: float, log_choose_K: Array) -> float:
+    """P(X ≤ k) of a binomial variable with 0 < p < 1."""
+    i = np.arange(k + 1)
+    return float(np.exp(log_choose_K[: k + 1] + i * math.log(p) + (n - i) * math.log1p(-p)).sum())
+
+
+def _bisect(below: Callable[[float], bool]) -> float:
+    """The p in (0, 1) at which `below(p)` turns from true to false."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if below(middle) else (low, middle)
+    return (low + high) / 2
+
+
+def _some(values: Array, resamples: int) -> None:
+    if len(values) == 0 or resamples < 1:
+        raise ValueError("need at least one example and one resample")
+
+
+def _proportion(successes: int, n: int) -> None:
+    if not 0 <= successes <= n or n == 0:
+        raise ValueError(f"need 0 ≤ successes ≤ n and n ≥ 1: got {successes} of {n}")

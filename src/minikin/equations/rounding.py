@@ -1,0 +1,116 @@
+"""Rounding of weights to small integers with scales that minimise the squared error; used by compress/quantize.
+
+All scales are symmetric around zero: value = (q - zero) * scale, so a weight of 0.0 stays exactly 0.0.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minikin.base.types import Array, QuantizedTensor
+
+SHRINK = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)
+"""Shares of the largest magnitude that are tried as the end of the range (clipping search)."""
+
+TINY = 1e-30
+"""Groups whose scale would be smaller than this are rounded to zeros."""
+
+HALF_RELATIVE_ERROR = 1e-3
+"""Scales are stored as float16 where that changes none of them by more than this share."""
+
+
+def per_channel(
+    weights_RK: Array, bits: int = 8, limit: int | None = None, importance_K: Array | None = None
+) -> QuantizedTensor:
+    """Round each row of `weights_RK` to `bits` with one scale per row.
+
+    `limit` is the largest integer magnitude used (127 for 8 bits when None; 64 keeps u8·s8 products inside
+    int16 on processors without VNNI). `importance_K` weights the squared error per input column.
+    """
+    weights_RGB = np.asarray(weights_RK, np.float32)[:, None, :]
+    weight_B = None if importance_K is None else np.asarray(importance_K, np.float32)[None, :]
+    low = high = limit or (1 << (bits - 1)) - 1
+    q_RGB, scales_RG = _search(weights_RGB, -low, high, weight_B)
+    zero = 1 << (bits - 1)
+    return QuantizedTensor((q_RGB[:, 0] + zero).astype(np.uint8), scales_RG[:, 0], bits)
+
+
+def blockwise(weights_RK: Array, bits: int = 4, block: int = 32, importance_K: Array | None = None) -> QuantizedTensor:
+    """Round blocks of `block` neighbours along the input axis to `bits`, one float16 scale per block.
+
+    The scale may be negative, so that the largest weight of a block can use the extra negative step of
+    two's complement (as llama.cpp's Q4_0 does).
+    """
+    weights_RK = np.asarray(weights_RK, np.float32)
+    rows, width = weights_RK.shape
+    groups = -(-width // block)
+    padded = np.zeros((rows, groups * block), np.float32)
+    padded[:, :width] = weights_RK
+    weight_GB = None
+    if importance_K is not None:
+        weight_GB = np.zeros(groups * block, np.float32)
+        weight_GB[:width] = importance_K
+        weight_GB = weight_GB.reshape(groups, block)
+    zero = 1 << (bits - 1)
+    q_RGB, scales_RG = _search(padded.reshape(rows, groups, block), -zero, zero - 1, weight_GB)
+    q_RK = (q_RGB.reshape(rows, -1)[:, :width] + zero).astype(np.uint8)
+    return QuantizedTensor(q_RK, scales_RG, bits, block)
+
+
+def _search(weights_RGB: Array, low: int, high: int, importance_GB: Array | None) -> tuple[Array, Array]:
+    """Return integers (R, G, B) and scales (R, G) of the clipping range with the least squared error."""
+    peak_RG = _signed_peak(weights_RGB)
+    signs = (1.0,) if -low == high else (1.0, -1.0)
+    best_RG = np.full(peak_RG.shape, np.inf, np.float32)
+    scales_RG = np.ones_like(peak_RG)
+    for share in SHRINK:
+        for sign in signs:
+            first_RG = share * peak_RG / (high if sign > 0 else low)
+            first_RG = np.where(np.abs(first_RG) < TINY, 1.0, first_RG).astype(np.float32)
+            tuned_RG = _refit(weights_RGB, first_RG, low, high, importance_GB)
+            for candidate_RG in (first_RG, tuned_RG):
+                error_RG = _error(weights_RGB, candidate_RG, low, high, importance_GB)
+                better = error_RG < best_RG
+                best_RG = np.where(better, error_RG, best_RG)
+                scales_RG = np.where(better, candidate_RG, scales_RG)
+    scales_RG = _halved(scales_RG)
+    return _integers(weights_RGB, scales_RG, low, high).astype(np.int16), scales_RG
+
+
+def _signed_peak(weights_RGB: Array) -> Array:
+    """Return the weight of the largest magnitude of each group, with its sign."""
+    where = np.abs(weights_RGB).argmax(-1)[..., None]
+    peak: Array = np.take_along_axis(weights_RGB, where, -1)[..., 0]
+    return peak
+
+
+def _integers(weights_RGB: Array, scales_RG: Array, low: int, high: int) -> Array:
+    scaled = weights_RGB / scales_RG.astype(np.float32)[..., None]
+    rounded: Array = np.clip(np.rint(scaled), low, high)
+    return rounded
+
+
+def _refit(weights_RGB: Array, scales_RG: Array, low: int, high: int, importance_GB: Array | None) -> Array:
+    """Return the least-squares scale for the integers that `scales_RG` gives: Σ w·q / Σ q²."""
+    q_RGB = _integers(weights_RGB, scales_RG, low, high)
+    weighted = q_RGB if importance_GB is None else q_RGB * importance_GB
+    norm_RG = (weighted * q_RGB).sum(-1)
+    fit_RG = (weighted * weights_RGB).sum(-1) / np.maximum(norm_RG, 1e-30)
+    usable = (norm_RG > 0) & (np.abs(fit_RG) >= TINY)
+    tuned: Array = np.where(usable, fit_RG, scales_RG).astype(np.float32)
+    return tuned
+
+
+def _error(weights_RGB: Array, scales_RG: Array, low: int, high: int, importance_GB: Array | None) -> Array:
+    difference = _integers(weights_RGB, scales_RG, low, high) * scales_RG[..., None] - weights_RGB
+    squared = difference * difference
+    total: Array = (squared if importance_GB is None else squared * importance_GB).sum(-1)
+    return total
+
+
+def _halved(scales_RG: Array) -> Array:
+    """Return the scales as float16 where none of them changes noticeably, else as float32."""
+    with np.errstate(over="ignore"):
+        half_RG = scales_RG.astype(np.float16)
+    worst = np.max(np.abs(half_RG.astype(np.float32) / scales_RG - 1.0), initial=0.0)
+    return half_RG if worst <= HALF_RELATIVE_ERROR else scales_RG.astype(np.float32)

@@ -1,0 +1,39 @@
+"""From texts to token ids with a student's or teacher's own tokenizer. Called by the pipeline before training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tokenizers import Tokenizer
+
+from minikin.base.types import Encoded, Ragged, Text
+
+CHUNK = 4096
+
+
+def encode(tokenizer_json: str, texts: Sequence[Text], max_length: int, *, special: bool = True) -> Encoded:
+    """Encode texts (or pairs), truncated to `max_length` tokens; `special` adds [CLS] and [SEP].
+
+    Pairs without special tokens are marked by segment 1 for the second text.
+    """
+    tokenizer = Tokenizer.from_str(tokenizer_json)
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_length)
+    pair = len(texts) > 0 and not isinstance(texts[0], str)
+    ids: list[Sequence[int]] = []
+    segments: list[Sequence[int]] = []
+    for start in range(0, len(texts), CHUNK):
+        chunk = [texts[i] for i in range(start, min(start + CHUNK, len(texts)))]
+        clean = [_clean(t) for t in chunk]
+        for encoding in tokenizer.encode_batch(clean, add_special_tokens=special):
+            ids.append(encoding.ids)
+            if pair:
+                segments.append(encoding.type_ids)
+    return Encoded(Ragged.of(ids), Ragged.of(segments) if pair else None)
+
+
+def _clean(text: Text) -> Text:
+    """Replace lone surrogates, which no tokenizer can read."""
+    if isinstance(text, str):
+        return text.encode("utf-8", "replace").decode("utf-8")
+    return (str(_clean(text[0])), str(_clean(text[1])))

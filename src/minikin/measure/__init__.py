@@ -1,0 +1,1 @@
+"""Measuring: quality, speed, footprint, baselines and paired comparison of anything that answers."""

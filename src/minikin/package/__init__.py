@@ -1,0 +1,1 @@
+"""Writing a student as a kin folder: ONNX, safetensors, tokenizer, configuration and manifest."""

@@ -1,0 +1,144 @@
+"""THE STORY: from a recipe to a proven kin, one line per stage, top to bottom.
+
+recipe → data → teacher → signals → student → distil → prune → quantize → package → gate → kin
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from minikin.base import atomic, digest, folders, machine
+from minikin.base.console import Stages
+from minikin.base.errors import GateFailed
+from minikin.base.types import Student
+from minikin.compress.quantize import quantize
+from minikin.package import kin as package
+from minikin.recipe.read import dump
+from minikin.recipe.read import read as read_recipe
+from minikin.recipe.schema import Recipe
+from minikin.report import card, page
+from minikin.runtimes import Kin
+from minikin.runtimes import open as open_kin
+from minikin.steps import choose, learn, material, prove, teach
+from minikin.steps.context import Build, Material
+
+
+def build(
+    recipe: Recipe | str | Path,
+    out: str | Path = "kin",
+    *,
+    overrides: Sequence[str] = (),
+    run: str | Path | None = None,
+    quiet: bool = False,
+) -> Kin:
+    """Make what the recipe says, into the folder `out`; a killed build goes on where it stopped.
+
+    Finished steps lie in `run` (default: `<out>.run`). Raises GateFailed, with everything kept, when the
+    packaged file misses the recipe's floor.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = read_recipe(recipe, overrides)
+    out = Path(out)
+    run_root = Path(run) if run else out.with_name(f"{out.name}.run")
+    with folders.lock(run_root):
+        at = Build(recipe, out, folders.RunFolder(run_root), Stages(quiet))
+        return _build(at)
+
+
+def _build(at: Build) -> Kin:
+    texts = material.gather(at)
+    teacher = teach.tuned(at, texts) if at.recipe.teacher else None
+    signals = teach.asked(at, texts, teacher) if teacher else learn.gold_signals(texts)
+    roots = learn.roots(at, texts, teacher)
+    chosen = choose.plan(at, texts, roots, signals)
+    student = learn.distilled(at, texts, roots, chosen.candidate, signals)
+    alone = learn.control(at, texts, chosen.candidate) if teacher and _wants_control(at.recipe) else None
+    scheme, schemes = choose.scheme_for(at, student, chosen.schemes, texts.data.validation)
+    shipped = quantize(student, scheme)
+    kin = packaged(at, texts, shipped, at.out)
+    return proven(at, texts, kin, student, shipped, teacher, alone, chosen, schemes)
+
+
+def _wants_control(recipe: Recipe) -> bool:
+    return recipe.distil.without_teacher and not recipe.gate.skip_control
+
+
+def packaged(at: Build, texts: Material, shipped: Student, out: Path) -> Kin:
+    """Write the kin folder whole, and load it by the runtime that will serve it."""
+    with at.stages.stage("package", f"{shipped.family}, {shipped.scheme}"), atomic.folder(out) as folder:
+        package.write(folder, shipped, recipe_yaml=dump(at.recipe), extra=_extra(at, texts))
+    return open_kin(out, threads=1)
+
+
+def proven(
+    at: Build,
+    texts: Material,
+    kin: Kin,
+    student: Student,
+    shipped: Student,
+    teacher: Any,
+    alone: Student | None,
+    chosen: choose.Chosen,
+    schemes: Sequence[Mapping[str, Any]],
+) -> Kin:
+    """Measure the packaged file, decide, and write manifest, card and report."""
+    with choose.packaged_aside(alone, shipped.scheme, kin.manifest.pair) as control:
+        found = prove.everyone(at, texts, kin, kin.manifest.size_mib, teacher, control)
+    same = prove.parity(kin, student, texts.data.test.texts, at.recipe.gate.parity_texts)
+    gate = prove.verdict(at.recipe, found, same)
+    at.notes += prove.notes(found, texts.data.test.labels_N, at.recipe.seed)
+    seeds = {"recipe": at.recipe.seed}
+    stamp = machine.stamp()
+    more = {
+        "front": chosen.front,
+        "temperature": student.temperature,
+        "stages": prove.stage_rows(student, found, texts.data.test, at.recipe.seed, schemes),
+        "recipe": dump(at.recipe),
+        "seeds": seeds,
+        "machine": stamp,
+    }
+    story = prove.story(at, texts, found, gate, same, more)
+    package.seal(
+        at.out,
+        measurements=story["measurements"],
+        gate=gate,
+        teacher=_about(teacher),
+        machine=stamp,
+        recipe_sha256=digest.of_value(at.recipe.model_dump(mode="json")),
+        data_sha256=texts.data.digest,
+        seeds=seeds,
+        story=story,
+    )
+    write_report(at.out)
+    if not gate["passed"]:
+        raise GateFailed(gate["reasons"], str(at.out))
+    return open_kin(at.out, threads=1)
+
+
+def write_report(folder: str | Path) -> Path:
+    """(Re)write `report.html` and the model card of a kin from what its build measured."""
+    folder = Path(folder)
+    kin = open_kin(folder, threads=1)
+    story = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    atomic.write_text(folder / "README.md", card.card(story, kin.manifest.raw))
+    atomic.write_text(folder / "report.html", page.page(story))
+    return folder / "report.html"
+
+
+def _extra(at: Build, texts: Material) -> dict[str, Any]:
+    return {"name": at.recipe.name or at.out.name, "pair": texts.data.pair}
+
+
+def _about(teacher: Any) -> dict[str, Any] | None:
+    if teacher is None:
+        return None
+    found = teacher.checkpoint
+    return {
+        "name": found.name,
+        "licence": found.licence,
+        "weights_sha256": found.weights_sha256,
+        "source": found.source,
+    }

@@ -1,0 +1,80 @@
+"""Candidates: shapes of every family that are worth measuring for a budget. Called by the pipeline's plan step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from minikin.base.types import Family, Scheme
+
+MIB = 1 << 20
+BITS: dict[str, tuple[float, float]] = {
+    "fp32": (32, 32),
+    "int8": (8.2, 8.2),
+    "int4": (5.0, 5.0),
+    "int4-int8": (5.0, 8.2),
+}
+"""Scheme → bits per embedding weight and per linear weight, scales included."""
+
+GRAPH_BYTES = 12_000
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A student that could be made. `heads`, `layers` and `feed_forward` are 0 for static ones."""
+
+    family: Family
+    start: Literal["cut", "grown"]
+    hidden: int
+    layers: int = 0
+    heads: int = 0
+    feed_forward: int = 0
+    window: int = 0
+    schemes: tuple[Scheme, ...] = field(default=("int8", "int4", "int4-int8"))
+
+    @property
+    def name(self) -> str:
+        """Readable and unique: `cut 2x192/384`, `static 128`, `static 128 w3`."""
+        if self.family == "static":
+            return f"static {self.hidden}" + (f" w{self.window}" if self.window else "")
+        return f"{self.start} {self.layers}x{self.hidden}/{self.feed_forward}"
+
+    def weights(self, vocabulary: int, positions: int, classes: int) -> tuple[int, int]:
+        """Weights of the embeddings and of everything else."""
+        h = self.hidden
+        if self.family == "static":
+            features = 2 * h if self.window else h
+            return vocabulary * h, self.window * 2 * h * h + features * classes
+        layer = 4 * h * h + 2 * h * self.feed_forward
+        return vocabulary * h, self.layers * layer + h * h + h * classes + positions * h
+
+    def size_mib(self, scheme: str, vocabulary: int, positions: int, classes: int, tokenizer_bytes: int) -> float:
+        """Forecast of model and tokenizer, in MiB; the measured size replaces it."""
+        embedding_bits, linear_bits = BITS[scheme]
+        embeddings, rest = self.weights(vocabulary, positions, classes)
+        return ((embeddings * embedding_bits + rest * linear_bits) / 8 + GRAPH_BYTES + tokenizer_bytes) / MIB
+
+
+GROWN = [(1, 64, 2, 128), (2, 64, 2, 256), (2, 128, 2, 512), (2, 192, 3, 384), (4, 256, 4, 1024), (4, 512, 8, 2048)]
+CUT = [(2, 96, 192), (2, 128, 256), (2, 192, 384), (2, 256, 512), (3, 192, 384), (3, 256, 512), (3, 384, 768)]
+CUT_DEEP = [(4, 384, 768), (6, 384, 768), (6, 384, 1536)]
+STATIC = [(64, 0), (128, 0), (256, 0), (128, 3), (192, 3)]
+
+
+def propose(
+    families: Sequence[str], starts: Sequence[str], teacher_shape: tuple[int, int, int, int] | None
+) -> list[Candidate]:
+    """All shapes of the wanted families; cuts only where the teacher (layers, hidden, heads, neurons) has them."""
+    found: list[Candidate] = []
+    if "static" in families:
+        found += [Candidate("static", "grown", h, window=w) for h, w in STATIC]
+    if "encoder" in families and "grown" in starts:
+        found += [Candidate("encoder", "grown", h, n, a, f) for n, h, a, f in GROWN]
+    if "encoder" in families and "cut" in starts and teacher_shape is not None:
+        layers, hidden, heads, neurons = teacher_shape
+        head_width = hidden // heads
+        for n, h, f in [*CUT, *CUT_DEEP]:
+            if n <= layers and h <= hidden and f <= neurons and h % head_width == 0:
+                found.append(Candidate("encoder", "cut", h, n, h // head_width, f))
+    return found

@@ -1,0 +1,111 @@
+"""Pydantic's errors in people's words: what is wrong, and the nearest valid key or value. Used by `read`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from minikin.recipe.schema import Objective, Recipe, TeacherSpec
+
+Complaint = tuple[tuple[str, ...], str]
+
+
+def _models() -> dict[tuple[str, ...], type[BaseModel]]:
+    """Return path → the model of that section, with the recipe itself at ()."""
+    found: dict[tuple[str, ...], type[BaseModel]] = {(): Recipe}
+    for name, info in Recipe.model_fields.items():
+        for kind in (info.annotation, *get_args(info.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                found[(name,)] = kind
+    return found
+
+
+_MODELS = _models()
+SECTIONS = tuple(path[0] for path, model in _MODELS.items() if path and model is not TeacherSpec)
+"""Sections for which an empty key means the defaults."""
+
+_EXPECTED = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "text",
+    "list": "a list",
+    "dict": "keys with values",
+    "model": "keys with values",
+}
+
+
+def of(item: Mapping[str, Any]) -> list[Complaint]:
+    """Return the complaints that one pydantic error stands for, each with the path of its key."""
+    path = tuple(str(step) for step in item["loc"] if step != "[key]")
+    kind, context, value = item["type"], item.get("ctx", {}), item.get("input")
+    if kind == "contradiction":
+        return [(tuple(at.split(".")), why) for at, why in context["found"]]
+    if kind == "extra_forbidden":
+        return [(path, f"unknown key{_nearest_key(path)}")]
+    if kind == "missing":
+        return [(path, f"is missing: {_described(path)}")]
+    if kind == "literal_error":
+        return [(path, _not_one_of(value, context["expected"]))]
+    family = kind.split("_")[0]
+    if kind.endswith(("_type", "_parsing", "_from_float")) and family in _EXPECTED:
+        quotes = "; put it in quotes" if family == "string" and not isinstance(value, dict | list | None) else ""
+        return [(path, f"expected {_EXPECTED[family]}, got {_shown(value)}{quotes}")]
+    return [(path, f"{_lowered(item['msg'])}, got {_shown(value)}")]
+
+
+def take_out(values: dict[str, Any], path: tuple[str, ...]) -> None:
+    """Remove what stands at `path`, or put a stand-in there if the recipe can't do without it."""
+    at: Any = values
+    for step in path[:-1]:
+        at = at.get(step, at.get(int(step)) if step.isdigit() else None) if isinstance(at, dict) else at
+        at = at[int(step)] if isinstance(at, list) and step.isdigit() and int(step) < len(at) else at
+    if path == ("data",):
+        values["data"] = {"train": "train.csv"}
+    elif path == ("data", "train"):
+        values["data"]["train"] = "train.csv"
+    elif path[-1] == "model" and path[0] == "teacher":
+        at["model"] = "teacher"
+    elif path[0] == "distil" and "objectives" in path:
+        values["distil"].pop("objectives", None)
+    elif isinstance(at, dict):
+        at.pop(path[-1], None)
+
+
+def _nearest_key(path: tuple[str, ...]) -> str:
+    """Return a hint at the key that was meant: in this section, else anywhere."""
+    parent = path[:-1]
+    model = Objective if "objectives" in parent else _MODELS.get(parent, Recipe)
+    name = path[-1]
+    if near := difflib.get_close_matches(name, model.model_fields, 1, 0.6):
+        return f", did you mean '{near[0]}'?"
+    elsewhere = {key: at for at, section in _MODELS.items() for key in section.model_fields if at != parent}
+    if near := difflib.get_close_matches(name, elsewhere, 1, 0.75):
+        return f", did you mean '{'.'.join((*elsewhere[near[0]], near[0]))}'?"
+    return f"; the keys here are {', '.join(model.model_fields)}"
+
+
+def _described(path: tuple[str, ...]) -> str:
+    model = Objective if "objectives" in path else _MODELS.get(path[:-1], Recipe)
+    info = model.model_fields.get(path[-1])
+    return (info.description if info else None) or "give a value"
+
+
+def _not_one_of(value: Any, expected: str) -> str:
+    options = [part.strip("' ") for part in expected.replace(" or ", ", ").split(",")]
+    near = difflib.get_close_matches(str(value).lower(), options, 1, 0.6)
+    hint = f", did you mean '{near[0]}'?" if near else ""
+    return f"{_shown(value)} is none of {', '.join(options)}{hint}"
+
+
+def _shown(value: Any) -> str:
+    text = f"'{value}'" if isinstance(value, str) else "nothing" if value is None else str(value)
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _lowered(message: str) -> str:
+    message = message.removeprefix("Input ").removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]

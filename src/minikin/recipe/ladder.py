@@ -1,0 +1,88 @@
+"""The one size dial: named points from a few kilobytes up to BERT Medium. The schema and the planner read it.
+
+Tiny, Mini, Small and Medium are the encoders of I. Turc et al., "Well-Read Students Learn Better" (2019).
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from typing import NamedTuple
+
+
+class Shape(NamedTuple):
+    """An encoder's layers, hidden width, attention heads and feed-forward width."""
+
+    layers: int
+    hidden: int
+    heads: int
+    feed_forward: int
+
+    @property
+    def weights(self) -> int:
+        """Weights of the layers, without embeddings and head: 4 H² of attention and 2 H F, for each layer."""
+        return self.layers * (4 * self.hidden**2 + 2 * self.hidden * self.feed_forward)
+
+
+ENCODERS: dict[str, Shape] = {
+    "pico": Shape(1, 64, 2, 128),
+    "nano": Shape(2, 64, 2, 256),
+    "micro": Shape(2, 96, 3, 384),
+    "tiny": Shape(2, 128, 2, 512),
+    "slim": Shape(2, 192, 3, 256),
+    "lean": Shape(3, 192, 3, 384),
+    "mini": Shape(4, 256, 4, 1024),
+    "small": Shape(4, 512, 8, 2048),
+    "medium": Shape(8, 512, 8, 2048),
+}
+"""From small to large."""
+
+STATIC: dict[str, int] = {
+    "pico": 32,
+    "nano": 48,
+    "micro": 64,
+    "tiny": 96,
+    "slim": 128,
+    "lean": 160,
+    "mini": 192,
+    "small": 224,
+    "medium": 256,
+}
+"""Hidden width of the static student at the same points of the dial."""
+
+
+def shape(name: str) -> Shape:
+    """Return the encoder at a point of the ladder.
+
+    Raises:
+        KeyError: there is no such point; the message names the nearest one.
+    """
+    return ENCODERS[_point(name)]
+
+
+def width(name: str) -> int:
+    """Return the static student's hidden width at a point of the ladder; raises like `shape`."""
+    return STATIC[_point(name)]
+
+
+def nearest(layers: int, hidden: int) -> str:
+    """Return the point whose encoder is nearest in depth and width, each on a logarithmic scale."""
+
+    def distance(point: Shape) -> float:
+        depth, breadth = math.log(point.layers / layers), math.log(point.hidden / hidden)
+        return depth**2 + breadth**2
+
+    return min(ENCODERS, key=lambda name: distance(ENCODERS[name]))
+
+
+def nearest_width(hidden: int) -> str:
+    """Return the point whose static student is nearest in hidden width."""
+    return min(STATIC, key=lambda name: abs(STATIC[name] - hidden))
+
+
+def _point(name: str) -> str:
+    if name in ENCODERS:
+        return name
+    near = difflib.get_close_matches(name.lower(), ENCODERS, 1, 0.4)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    raise KeyError(f"no size '{name}'; {hint}The sizes are {', '.join(ENCODERS)}")

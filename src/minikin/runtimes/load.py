@@ -1,0 +1,36 @@
+"""`minikin.load`: a kin from a folder, or from the Hub by name where a folder of that name does not exist."""
+
+from __future__ import annotations
+
+import re
+from os import PathLike
+from pathlib import Path
+
+from minikin.base.errors import KinError
+from minikin.base.extras import need
+from minikin.runtimes import Kin, open
+
+HUB_NAME = re.compile(r"^[\w.-]+/[\w.-]+$")
+
+
+def load(folder: str | PathLike[str], *, threads: int = 1, verify: bool = True) -> Kin:
+    """Load a kin and verify its files; `folder` may be a Hub name such as `owner/kin`.
+
+    Raises KinError for a folder that is no kin, was changed, or is of a newer schema, and for a name that is
+    neither a folder nor found on the Hub (or in its local cache when offline).
+    """
+    path = Path(folder)
+    if not path.exists() and HUB_NAME.match(str(folder)):
+        path = _from_hub(str(folder))
+    return open(path, threads=threads, verify=verify)
+
+
+def _from_hub(name: str) -> Path:
+    hub = need("huggingface_hub")
+    try:
+        return Path(hub.snapshot_download(name))
+    except Exception as error:
+        raise KinError(
+            f"{name} is no folder here, and the Hub did not give it ({type(error).__name__}). "
+            "Check the name, or give the path of a kin."
+        ) from error

@@ -1,0 +1,147 @@
+"""The engine of static kins: token embeddings, an optional gated convolution and a linear head, in numpy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from minikin.base import tensors
+from minikin.base.errors import KinError
+from minikin.base.manifest import Manifest
+from minikin.base.types import Array, QuantizedTensor
+from minikin.runtimes.tokenize import Ids, Tokenizer, truncate_pair
+
+UNPACKED_LIMIT_BYTES = 32 << 20
+"""Tables up to this size are dequantized once; of larger ones only the rows that a text uses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Token ids of one text, or of each text of a pair, without special tokens."""
+
+    parts: tuple[Ids, ...]
+    truncated: bool
+
+    @property
+    def length(self) -> int:
+        """Number of tokens."""
+        return sum(len(part) for part in self.parts)
+
+
+class Engine:
+    """Answers with probabilities; holds nothing that changes between calls."""
+
+    def __init__(self, folder: Path, manifest: Manifest, threads: int) -> None:
+        """Load tokenizer and weights; `threads` is up to numpy's own library. Raises KinError when they don't fit."""
+        self._tokenizer = Tokenizer(folder / "tokenizer.json", manifest.max_length)
+        held = tensors.unpack(*tensors.read(folder / manifest.model))
+        try:
+            config = json.loads((folder / "config.json").read_bytes())
+            self._window, self._pool = int(config.get("window", 0)), str(config.get("pool", "mean"))
+            self._pair = bool(config.get("pair", False))
+            self._table = held["embeddings_VH"]
+            self._head_FC = np.ascontiguousarray(_float(held["head_weight"]).T)
+            self._bias_C = _float(held["head_bias"])
+            if self._window:
+                self._convolution = np.ascontiguousarray(_float(held["convolution_weight"]).T)
+                self._convolution_bias = _float(held["convolution_bias"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise KinError(f"The files in {folder} do not fit together: {error!r}. Build the kin again.") from error
+        if isinstance(self._table, QuantizedTensor) and self._table.q_RK.size * 4 <= UNPACKED_LIMIT_BYTES:
+            self._table = self._table.dequantize()
+        self._check(folder, len(manifest.labels))
+
+    def prepare(self, parts: tuple[str, ...]) -> Prepared:
+        """Turn one text, or two, into ids."""
+        first, truncated = self._tokenizer.ids(parts[0])
+        if len(parts) == 1:
+            return Prepared((first,), truncated)
+        second, also = self._tokenizer.ids(parts[1])
+        limit = self._tokenizer.max_length
+        truncated = truncated or also or len(first) + len(second) > limit
+        return Prepared(truncate_pair(first, second, limit), truncated)
+
+    def probabilities(self, batch: Sequence[Prepared]) -> Array:
+        """Return class probabilities (B, C)."""
+        logits_BC: Array = self.features(batch) @ self._head_FC
+        logits_BC += self._bias_C
+        logits_BC -= logits_BC.max(-1, keepdims=True)
+        np.exp(logits_BC, out=logits_BC)
+        logits_BC /= logits_BC.sum(-1, keepdims=True)
+        return logits_BC
+
+    def features(self, batch: Sequence[Prepared]) -> Array:
+        """Return the vectors (B, F) that the head reads."""
+        u_BP = self._pooled([one.parts[0] for one in batch])
+        if not self._pair:
+            return u_BP
+        v_BP = self._pooled([one.parts[1] for one in batch])
+        return np.concatenate([u_BP, v_BP, np.abs(u_BP - v_BP), u_BP * v_BP], axis=1)
+
+    def _pooled(self, ids: Sequence[Ids]) -> Array:
+        """Pool the tokens of each text: (B, H), or (B, 2H) for mean-max; zeros for a text without tokens."""
+        if len(ids) == 1 and ids[0]:
+            x_TH = self._states(np.array(ids[0], np.intp), [(0, len(ids[0]))])
+            return self._reduced(x_TH)[None]
+        spans, place = [], 0
+        gap = self._window // 2
+        flat: Ids = []
+        for one in ids:
+            spans.append((place, place + len(one)))
+            flat += one + [0] * gap
+            place += len(one) + gap
+        x_TH = self._states(np.array(flat, np.intp), spans)
+        nothing = np.zeros((0, x_TH.shape[1]), np.float32)
+        return np.stack([self._reduced(x_TH[a:b] if b > a else nothing) for a, b in spans])
+
+    def _reduced(self, x_TH: Array) -> Array:
+        count = max(1, len(x_TH))
+        mean_H: Array = x_TH.sum(0) * np.float32(1.0 / count)
+        if self._pool == "mean":
+            return mean_H
+        most_H = x_TH.max(0) if len(x_TH) else mean_H
+        return np.concatenate([mean_H, most_H])
+
+    def _states(self, ids_T: Array, spans: Sequence[tuple[int, int]]) -> Array:
+        """Embed tokens and mix neighbours; what lies between the spans counts as zeros."""
+        x_TH = self._rows(ids_T)
+        if not self._window:
+            return x_TH
+        half = self._window // 2
+        padded = np.zeros((len(x_TH) + 2 * half, x_TH.shape[1]), np.float32)
+        for a, b in spans:
+            padded[half + a : half + b] = x_TH[a:b]
+        windows = np.concatenate([padded[i : i + len(x_TH)] for i in range(self._window)], axis=1)
+        y_T2H = windows @ self._convolution
+        y_T2H += self._convolution_bias
+        value_TH, gate_TH = np.split(y_T2H, 2, axis=1)
+        # σ(g) = (1 + tanh(g / 2)) / 2, which can't overflow.
+        mixed: Array = x_TH + value_TH * (0.5 * np.tanh(0.5 * gate_TH) + 0.5)
+        return mixed
+
+    def _rows(self, ids_T: Array) -> Array:
+        table = self._table
+        if not isinstance(table, QuantizedTensor):
+            return np.take(table, ids_T, axis=0)
+        few = QuantizedTensor(table.q_RK[ids_T], table.scales[ids_T], table.bits, table.block)
+        rows: Array = few.dequantize()
+        return rows
+
+    def _check(self, folder: Path, classes: int) -> None:
+        """Refuse weights whose shapes do not fit each other or the labels."""
+        shape = self._table.q_RK.shape if isinstance(self._table, QuantizedTensor) else self._table.shape
+        width = shape[1] * (2 if self._pool == "mean-max" else 1) * (4 if self._pair else 1)
+        fits = self._head_FC.shape == (width, classes) and self._bias_C.shape == (classes,)
+        if self._window:
+            fits = fits and self._convolution.shape == (self._window * shape[1], 2 * shape[1])
+        if not fits:
+            raise KinError(f"The weights in {folder} do not fit its config.json and labels. Build the kin again.")
+
+
+def _float(value: Array | QuantizedTensor) -> Array:
+    """Return a weight as float32."""
+    return value.dequantize() if isinstance(value, QuantizedTensor) else np.asarray(value, np.float32)

@@ -1,0 +1,301 @@
+"""From a candidate to a trained student: made, distilled from signals, pruned, and the control without a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from minikin.base.joined import Joined
+from minikin.base.types import Array, Encoded, Progress, Signals, Student, Text, no_progress
+from minikin.compress import prune, vocabulary
+from minikin.equations.calibration import fit_temperature
+from minikin.feed.tokens import encode
+from minikin.plan.candidates import Candidate
+from minikin.recipe.schema import Objective as ObjectiveSpec
+from minikin.steps.context import Build, Material
+from minikin.steps.teach import epochs_for, threads
+from minikin.students import encoder, inherit, module, static, store, tokenizer
+from minikin.teachers.local import LocalTeacher
+from minikin.teachers.resolve import resolve
+from minikin.train.distil import distil, logits
+from minikin.train.loop import Settings
+from minikin.train.objectives import INSIDE, Objective
+
+LEARNING_RATES = {"cut": 5e-4, "grown": 1e-3, "static": 5e-3}
+PASSES = {"cut": 400_000, "grown": 600_000, "static": 600_000}
+"""Texts to see in full training, when the recipe names no number of epochs."""
+
+PROBE_TEXTS = 256
+FRESH_VOCABULARY = 4000
+
+
+@dataclass(frozen=True)
+class Roots:
+    """What every student grows from: the trimmed tokenizer, and the teacher's weights over its pieces."""
+
+    tokenizer_json: str
+    kept_ids: Array
+    counts_V: Array
+    teacher: Student | None
+    embeddings_VH: Array | None
+    outputs_VH: Array | None
+    labels: tuple[str, ...]
+    max_length: int
+    pair: bool
+
+    @property
+    def teacher_shape(self) -> tuple[int, int, int, int] | None:
+        """Layers, hidden width, heads and neurons of a teacher that can be cut."""
+        if self.teacher is None:
+            return None
+        keys = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
+        return tuple(int(self.teacher.config[k]) for k in keys)  # type: ignore[return-value]
+
+
+def roots(build: Build, material: Material, teacher: LocalTeacher | None) -> Roots:
+    """Trim the vocabulary to the domain's pieces, and take the teacher's weights for what is kept.
+
+    Without a teacher, a tokenizer is learned from the training texts.
+    """
+    texts = material.data.train.texts
+    if teacher is None:
+        alone = (part for text in texts for part in ((text,) if isinstance(text, str) else text))
+        source = tokenizer.learn(alone, build.recipe.student.vocabulary or FRESH_VOCABULARY)
+    else:
+        source = teacher.tokenizer_json
+    domain = Joined([texts, material.data.unlabelled.texts])
+    trimmed, kept_ids = vocabulary.trim(source, domain, keep=build.recipe.student.vocabulary, fallback="scripts")
+    as_student, embeddings_VH, outputs_VH = None, None, None
+    if teacher is not None:
+        outputs_VH = teacher.token_outputs(kept_ids)
+        embeddings_VH = teacher.token_embeddings()[kept_ids]
+        if teacher.config.model_type == "bert":
+            as_student = vocabulary.apply(teacher.as_student(), kept_ids, trimmed)
+    encoded = encode(trimmed, material.data.train.texts, build.recipe.data.max_length)
+    return Roots(
+        trimmed,
+        kept_ids,
+        inherit.counts(encoded, len(kept_ids)),
+        as_student,
+        embeddings_VH,
+        outputs_VH,
+        material.data.labels,
+        build.recipe.data.max_length,
+        material.data.pair,
+    )
+
+
+def make(candidate: Candidate, base: Roots, sample: Sequence[Text], seed: int) -> Student:
+    """An untrained student of a candidate's shape, with everything that it can inherit."""
+    classes = len(base.labels)
+    if candidate.family == "static":
+        config = static.config_of(
+            hidden=candidate.hidden,
+            vocabulary=len(base.kept_ids),
+            classes=classes,
+            window=candidate.window,
+            pool="mean-max" if candidate.window else "mean",
+            pair=base.pair,
+        )
+        embeddings_VH = _static_embeddings(base, candidate.hidden, seed)
+        return static.grow(config, embeddings_VH, base.tokenizer_json, base.labels, base.max_length, seed)
+    if candidate.start == "cut":
+        assert base.teacher is not None
+        saliency = encoder.probe(base.teacher, module.tokens(base.teacher, sample))
+        return prune.to_shape(
+            base.teacher,
+            saliency,
+            layers=candidate.layers,
+            hidden=candidate.hidden,
+            heads=candidate.heads,
+            feed_forward=candidate.feed_forward,
+        )
+    config = encoder.config_of(
+        layers=candidate.layers,
+        hidden=candidate.hidden,
+        heads=candidate.heads,
+        feed_forward=candidate.feed_forward,
+        vocabulary=len(base.kept_ids),
+        max_length=base.max_length,
+        classes=classes,
+    )
+    student = encoder.grow(config, base.tokenizer_json, base.labels, seed)
+    return student if base.embeddings_VH is None else inherit.embeddings(student, base.embeddings_VH, base.counts_V)
+
+
+def _static_embeddings(base: Roots, hidden: int, seed: int) -> Array:
+    if base.outputs_VH is None:
+        return np.random.default_rng(seed).normal(0, 0.1, (len(base.kept_ids), hidden)).astype(np.float32)
+    reduced_VH = inherit.reduced(base.outputs_VH - base.outputs_VH.mean(0), base.counts_V, hidden)
+    return reduced_VH * np.float32(0.25 / max(float(reduced_VH.std()), 1e-8))
+
+
+def settings_of(build: Build, candidate: Candidate, texts: int, share: float = 1.0) -> Settings:
+    """Training settings of a candidate; `share` shortens it for the plan's rungs."""
+    kind = "static" if candidate.family == "static" else candidate.start
+    train, wanted = build.recipe.train, build.recipe.distil.epochs or build.recipe.train.epochs
+    epochs = wanted or epochs_for(texts, PASSES[kind], 4, 60)
+    return Settings(
+        epochs=max(1, round(epochs * share)),
+        batch=train.batch if "batch" in train.model_fields_set else 64,
+        learning_rate=train.learning_rate or LEARNING_RATES[kind],
+        seed=build.recipe.seed,
+    )
+
+
+def objectives_of(specs: Sequence[ObjectiveSpec], candidate: Candidate, teacher_layers: int) -> list[Objective]:
+    """The recipe's objectives; layers that it leaves open are spread evenly. Static students skip what is inside."""
+    found = []
+    for spec in specs:
+        if candidate.family == "static" and spec.name in INSIDE:
+            continue
+        layers = spec.layers or _spread(candidate.layers, teacher_layers, spec.name)
+        found.append(Objective(spec.name, spec.weight, spec.temperature, layers))
+    return found
+
+
+def _spread(mine: int, theirs: int, name: str) -> dict[int, int]:
+    """Student layer i learns from teacher layer i · L/l (TinyBERT's uniform map); embeddings from embeddings."""
+    if not mine or name not in INSIDE:
+        return {}
+    first = 0 if name == "hidden" else 1
+    return {i: round(i * theirs / mine) for i in range(first, mine + 1)}
+
+
+def train(
+    build: Build,
+    candidate: Candidate,
+    student: Student,
+    signals: Signals,
+    objectives: Sequence[Objective],
+    settings: Settings,
+    validation: tuple[Encoded, Array],
+    *,
+    scratch: Path | None = None,
+    progress: Progress = no_progress,
+    encoded: Encoded | None = None,
+) -> Student:
+    """Train one student on signals and return it; validation accuracy picks the epoch."""
+    torch_module = module.to_module(student, inside=any(o.name in INSIDE for o in objectives))
+    encoded = encoded or module.tokens(student, signals.texts)
+    with threads(build.threads):
+        distil(
+            torch_module,
+            candidate.family,
+            encoded,
+            signals,
+            objectives,
+            settings,
+            validation=validation,
+            widths=module.widths(student),
+            scratch=scratch,
+            progress=progress,
+        )
+    return torch_module.to_student(student)
+
+
+def distilled(
+    build: Build, material: Material, base: Roots, candidate: Candidate, signals: Signals
+) -> Student:
+    """The chosen candidate, trained in full on everything that the teacher said (or on gold labels alone)."""
+    data, recipe = material.data, build.recipe
+    layers = base.teacher_shape[0] if base.teacher_shape else 0
+    objectives = objectives_of(recipe.distil.objectives, candidate, layers)
+    settings = settings_of(build, candidate, len(material.texts))
+    inputs = build.inputs(
+        signals.digest,
+        material.digest,
+        asdict(candidate),
+        [asdict(o) for o in objectives],
+        asdict(settings),
+        base.tokenizer_json,
+        recipe.prune.model_dump(),
+    )
+    done = build.run.has("student", inputs)
+    words = "taken from the run folder" if done else f"{candidate.name}, {settings.epochs} epochs"
+    with build.stages.stage("distil", words) as progress:
+
+        def do(out: Path, scratch: Path) -> None:
+            sample = data.train.texts[:PROBE_TEXTS]
+            student = make(candidate, base, sample, recipe.seed)
+            held_out = (module.tokens(student, data.validation.texts), data.validation.labels_N)
+            student = train(
+                build, candidate, student, signals, objectives, settings, held_out, scratch=scratch, progress=progress
+            )
+            if recipe.prune.keep < 1.0 and candidate.family == "encoder":
+                student = pruned(build, candidate, student, signals, objectives, settings, held_out, sample)
+            student = calibrated(student, data.calibration.texts, data.calibration.labels_N)
+            store.save(student, out)
+
+        folder = build.run.step("student", inputs, do)
+    return store.load(folder)
+
+
+def pruned(
+    build: Build,
+    candidate: Candidate,
+    student: Student,
+    signals: Signals,
+    objectives: Sequence[Objective],
+    settings: Settings,
+    validation: tuple[Encoded, Array],
+    sample: Sequence[Text],
+) -> Student:
+    """Cut neurons out of a trained student and let it recover for a few epochs at a third of the rate."""
+    saliency = encoder.probe(student, module.tokens(student, sample))
+    smaller = prune.neurons(student, saliency, build.recipe.prune.keep)
+    epochs = build.recipe.prune.recovery_epochs
+    if not epochs:
+        return smaller
+    recovery = replace(settings, epochs=epochs, learning_rate=settings.learning_rate / 3)
+    return train(build, candidate, smaller, signals, objectives, recovery, validation)
+
+
+def calibrated(student: Student, texts: Sequence[Text], labels_N: Array) -> Student:
+    """Fit the softmax temperature on the calibration split (Guo et al. 2017)."""
+    if len(texts) == 0:
+        return student
+    logits_NC = logits(module.to_module(student), module.tokens(student, texts))
+    return replace(student, temperature=float(fit_temperature(logits_NC, labels_N)))
+
+
+def gold_signals(material: Material) -> Signals:
+    """Signals of a recipe without a teacher: the labels that people gave, and nothing else."""
+    train = material.data.train
+    blank_NC = np.zeros((len(train), len(material.data.labels)), np.float16)
+    return Signals(train.texts, train.labels_N, blank_NC, digest=material.data.digest)
+
+
+def control(build: Build, material: Material, candidate: Candidate) -> Student:
+    """The same shape without the teacher's signals: gold labels alone, from the checkpoint as it was found."""
+    data, spec = material.data, build.recipe.teacher
+    assert spec is not None
+    settings = settings_of(build, candidate, len(data.train), share=0.5)
+    inputs = build.inputs(data.digest, asdict(candidate), asdict(settings), spec.model, build.recipe.student.vocabulary)
+    done = build.run.has("control", inputs)
+    words = "taken from the run folder" if done else f"the same {candidate.name} without the teacher"
+    with build.stages.stage("control", words) as progress:
+
+        def do(out: Path, scratch: Path) -> None:
+            checkpoint = resolve(spec.model, spec.revision)
+            found = LocalTeacher(checkpoint, data.labels, build.recipe.data.max_length, seed=build.recipe.seed)
+            student = make(candidate, roots(build, material, found), data.train.texts[:PROBE_TEXTS], build.recipe.seed)
+            held_out = (module.tokens(student, data.validation.texts), data.validation.labels_N)
+            student = train(
+                build,
+                candidate,
+                student,
+                gold_signals(material),
+                [Objective("gold")],
+                settings,
+                held_out,
+                scratch=scratch,
+                progress=progress,
+            )
+            store.save(calibrated(student, data.calibration.texts, data.calibration.labels_N), out)
+
+        folder = build.run.step("control", inputs, do)
+    return store.load(folder)

@@ -1,0 +1,57 @@
+"""Reading the data and gathering the texts that a student learns from."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from minikin.base import digest
+from minikin.base.joined import Joined
+from minikin.base.types import UNKNOWN_LABEL, Array, Data, Progress
+from minikin.data import load
+from minikin.data.augment import augment
+from minikin.recipe.schema import Recipe
+from minikin.steps.context import Build, Material
+
+
+def read(recipe: Recipe, cache: Path, progress: Progress) -> Data:
+    """Read, clean and split what the recipe names; texts stay memory-mapped under `cache`."""
+    shutil.rmtree(cache, ignore_errors=True)
+    cache.mkdir(parents=True)
+    spec = recipe.data
+    return load.read(
+        spec.train,
+        test=spec.test,
+        validation=spec.validation,
+        calibration=spec.calibration,
+        unlabelled=spec.unlabelled,
+        text=spec.text if isinstance(spec.text, str) else list(spec.text),
+        label=spec.label,
+        seed=recipe.seed,
+        cache=cache,
+        progress=progress,
+    )
+
+
+def gather(build: Build) -> Material:
+    """The splits, and all texts to be labelled: training, unlabelled, and changed copies of the training texts."""
+    with build.stages.stage("data", "reading and checking") as progress:
+        data = read(build.recipe, build.run.root / "data", progress)
+    copies = build.recipe.distil.augment if build.recipe.teacher else 0
+    changed = augment(data.train.texts, copies, build.recipe.seed) if copies else None
+    extra = list(changed.texts) if changed is not None else []
+    texts = Joined([data.train.texts, data.unlabelled.texts, extra])
+    for fault in data.faults:
+        build.stages.say(f"[yellow]{fault.message}[/]")
+    sizes = f"{len(data.train):,} train, {len(data.validation):,} validation, {len(data.calibration):,} calibration"
+    build.stages.say(f"{sizes}, {len(data.test):,} test; {len(data.labels)} labels; {len(extra):,} changed copies")
+    return Material(data, texts, len(extra), digest.of_texts(texts))
+
+
+def gold(material: Material) -> Array:
+    """Labels of all texts: people's for the training texts, unknown for the rest."""
+    labels_N = np.full(len(material.texts), UNKNOWN_LABEL, np.int64)
+    labels_N[: len(material.data.train)] = material.data.train.labels_N
+    return labels_N

@@ -1,0 +1,120 @@
+"""The teacher: found, tuned on the task, and asked once about every text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from minikin.base.types import Progress, Signals
+from minikin.recipe.schema import TeacherSpec
+from minikin.steps.context import Build, Material
+from minikin.steps.material import gold
+from minikin.teachers import signals as store
+from minikin.teachers.local import LocalTeacher
+from minikin.teachers.resolve import resolve
+from minikin.train.loop import Settings
+from minikin.train.tune import tune
+
+TUNING_PASSES = 50_000
+"""Texts to see while tuning, when the recipe names no number of epochs."""
+
+
+def epochs_for(texts: int, passes: int, least: int, most: int) -> int:
+    """Epochs that show about `passes` texts, within bounds."""
+    return int(np.clip(round(passes / max(1, texts)), least, most))
+
+
+def tuned(build: Build, material: Material) -> LocalTeacher:
+    """Find the teacher and tune it on the training labels (unless it is a classifier already)."""
+    spec = build.recipe.teacher
+    assert spec is not None
+    with build.stages.stage("teacher", f"finding {spec.model}"):
+        checkpoint = resolve(spec.model, spec.revision)
+        data = material.data
+        teacher = LocalTeacher(
+            checkpoint, data.labels, build.recipe.data.max_length, seed=build.recipe.seed, fit=spec.fit
+        )
+    if not spec.fit:
+        return teacher
+    epochs = spec.epochs or epochs_for(len(data.train), TUNING_PASSES, 3, 10)
+    inputs = build.inputs(data.digest, checkpoint.weights_sha256, spec.model_dump(), epochs, build.recipe.data.max_length)
+    done = build.run.has("teacher", inputs)
+    with build.stages.stage("tune", "taken from the run folder" if done else f"tuning for {epochs} epochs") as progress:
+
+        def do(out: Path, scratch: Path) -> None:
+            history = _tune(build, teacher, material, spec, epochs, scratch, progress)
+            teacher.save(out)
+            (out / "history.json").write_text(json.dumps(history), encoding="utf-8")
+
+        folder = build.run.step("teacher", inputs, do)
+    return teacher.load(folder)
+
+
+def _tune(
+    build: Build, teacher: LocalTeacher, material: Material, spec: TeacherSpec, epochs: int, scratch: Path, progress: Progress
+) -> dict[str, object]:
+    data = material.data
+    if spec.freeze_embeddings:
+        teacher.freeze_embeddings()
+    settings = Settings(
+        epochs=epochs,
+        batch=spec.batch,
+        learning_rate=spec.learning_rate,
+        head_ratio=10.0,
+        patience=build.recipe.train.patience,
+        seed=build.recipe.seed,
+    )
+    with threads(build.threads):
+        history = tune(
+            teacher.module,
+            teacher.encode(data.train.texts),
+            data.train.labels_N,
+            settings,
+            smoothing=spec.label_smoothing,
+            validation=(teacher.encode(data.validation.texts), data.validation.labels_N),
+            scratch=scratch,
+            progress=progress,
+        )
+    return {"losses": history.losses, "scores": history.scores, "best_epoch": history.best_epoch}
+
+
+def asked(build: Build, material: Material, teacher: LocalTeacher) -> Signals:
+    """Ask the teacher about every text, once, and open what it said."""
+    wanted = kept_kinds(build)
+    layers = sorted({its for o in build.recipe.distil.objectives for its in (o.layers or {}).values()})
+    inputs = build.inputs(teacher.digest, material.digest, wanted, layers)
+    done = build.run.has("signals", inputs)
+    words = "taken from the run folder" if done else f"asking about {len(material.texts):,} texts"
+    with build.stages.stage("signals", words) as progress, threads(build.threads):
+        folder = build.run.step(
+            "signals",
+            inputs,
+            lambda out, scratch: store.collect(
+                teacher, material.texts, out, keep=wanted, layers=layers, scratch=scratch, progress=progress
+            ),
+        )
+    return store.read(folder, material.texts, gold(material))
+
+
+def kept_kinds(build: Build) -> list[str]:
+    """What must be stored for the recipe's objectives."""
+    from minikin.train.objectives import NEEDS
+
+    kinds = {NEEDS[o.name] for o in build.recipe.distil.objectives} | {"logits"}
+    return sorted(kinds - {"labels"})
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let torch use `count` threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,174 @@
+"""Encoder students: BERT-shaped models that transformers loads as they are. Called by the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import BertConfig, BertForSequenceClassification
+
+from minikin.base.types import Array, Encoded, Outputs, Saliency, Student
+from minikin.equations import saliency
+from minikin.feed.pad import padded
+
+
+def config_of(
+    *, layers: int, hidden: int, heads: int, feed_forward: int, vocabulary: int, max_length: int, classes: int
+) -> dict[str, Any]:
+    """BertConfig keys of a student; positions are trimmed to `max_length` tokens."""
+    return {
+        "model_type": "bert",
+        "architectures": ["BertForSequenceClassification"],
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "intermediate_size": feed_forward,
+        "vocab_size": vocabulary,
+        "max_position_embeddings": max_length,
+        "type_vocab_size": 2,
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-12,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "pad_token_id": 0,
+        "num_labels": classes,
+    }
+
+
+def grow(config: Mapping[str, Any], tokenizer_json: str, labels: tuple[str, ...], seed: int) -> Student:
+    """A student with fresh weights: normal with deviation 0.02, as BERT starts."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = BertForSequenceClassification(BertConfig(**config))
+    return Student(
+        "encoder",
+        dict(config),
+        _state(module),
+        tokenizer_json,
+        labels,
+        int(config["max_position_embeddings"]),
+    )
+
+
+class EncoderModule(nn.Module):
+    """A student's weights in transformers' BERT, returning `Outputs`."""
+
+    def __init__(self, student: Student, *, inside: bool = False) -> None:
+        super().__init__()
+        config = BertConfig(**{**student.config, "num_labels": len(student.labels)})
+        # attention maps are only there in the eager implementation; the fused one is faster
+        config._attn_implementation = "eager" if inside else "sdpa"
+        self.bert = BertForSequenceClassification(config)
+        tensors = student.dequantized().tensors
+        self.bert.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in tensors.items()})
+        self.inside = inside
+        self._vectors: dict[str, Tensor] = {}
+        if inside:
+            attention = self.bert.bert.encoder.layer[-1].attention.self
+            for name in ("query", "key", "value"):
+                getattr(attention, name).register_forward_hook(self._keeper(name))
+
+    def _keeper(self, name: str) -> Any:
+        def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            self._vectors[name] = output
+
+        return keep
+
+    def forward(self, ids_BT: Tensor, mask_BT: Tensor, segments_BT: Tensor | None) -> Outputs:
+        """Logits, pooled vector and, if made so, hidden states (embeddings first), attention and q, k, v."""
+        out = self.bert.bert(
+            input_ids=ids_BT,
+            attention_mask=mask_BT,
+            token_type_ids=segments_BT,
+            output_hidden_states=self.inside,
+            output_attentions=self.inside,
+        )
+        logits_BC = self.bert.classifier(out.pooler_output)
+        if not self.inside:
+            return Outputs(logits_BC, out.pooler_output)
+        maps = tuple(a.mean(1) for a in out.attentions)
+        return Outputs(logits_BC, out.pooler_output, out.hidden_states, maps, dict(self._vectors))
+
+    def to_student(self, like: Student) -> Student:
+        """Return the trained weights as a value."""
+        return replace(like, tensors=_state(self.bert), scheme="fp32")
+
+
+def _state(module: nn.Module) -> dict[str, Array]:
+    return {
+        name: tensor.detach().cpu().float().numpy().copy()
+        for name, tensor in module.state_dict().items()
+        if "position_ids" not in name and "token_type_ids" not in name
+    }
+
+
+def probe(student: Student, encoded: Encoded, batch: int = 32) -> Saliency:
+    """Measure saliency on sample texts with forward passes alone (Minitron's recipe: score once, cut often)."""
+    module = EncoderModule(student)
+    module.eval()
+    layers = module.bert.bert.encoder.layer
+    seen = _Seen(len(layers))
+    handles = [seen.watch(i, layer) for i, layer in enumerate(layers)]
+    with torch.no_grad():
+        for start in range(0, len(encoded), batch):
+            rows = np.arange(start, min(start + batch, len(encoded)))
+            ids_BT, mask_BT, segments_BT = padded(encoded, rows)
+            seen.mask_BT = mask_BT.bool()
+            module(ids_BT, mask_BT, segments_BT)
+    for handle in chain.from_iterable(handles):
+        handle.remove()
+    return seen.saliency(student)
+
+
+class _Seen:
+    """Sums of squares of every unit's activation, over the tokens that are not padding."""
+
+    def __init__(self, layers: int) -> None:
+        self.mask_BT: Tensor | None = None
+        self.squares: dict[tuple[str, int], Array] = {}
+        self.cosines = np.zeros(layers)
+        self.count = 0
+
+    def watch(self, i: int, layer: nn.Module) -> list[Any]:
+        """Hook one layer: head outputs, neurons, and the layer as a whole."""
+        block: Any = layer
+        return [
+            block.attention.output.dense.register_forward_pre_hook(lambda _m, x: self._add("heads", i, x[0])),
+            block.output.dense.register_forward_pre_hook(lambda _m, x: self._add("neurons", i, x[0])),
+            block.register_forward_hook(
+                lambda _m, x, y: self._layer(i, x[0], y[0] if isinstance(y, tuple) else y)
+            ),
+        ]
+
+    def _add(self, kind: str, i: int, x_BTU: Tensor) -> None:
+        values_MU = x_BTU[self.mask_BT].double().square().sum(0).numpy()
+        self.squares[kind, i] = self.squares.get((kind, i), 0) + values_MU
+
+    def _layer(self, i: int, before_BTH: Tensor, after_BTH: Tensor) -> None:
+        before_MH, after_MH = before_BTH[self.mask_BT], after_BTH[self.mask_BT]
+        self._add("hidden", i, after_BTH)
+        self.cosines[i] += float(torch.cosine_similarity(before_MH, after_MH, dim=-1).sum())
+        if i == 0:
+            self.count += len(before_MH)
+
+    def saliency(self, student: Student) -> Saliency:
+        """Turn the sums into scores: RMS activation times the norm of the outgoing weights."""
+        tensors = student.dequantized().tensors
+        heads = int(student.config["num_attention_heads"])
+        neurons, per_head = [], []
+        for i in range(len(self.cosines)):
+            prefix = f"bert.encoder.layer.{i}"
+            rms = {k: np.sqrt(self.squares[k, i] / max(1, self.count)) for k in ("heads", "neurons")}
+            neurons.append(saliency.output_norm(rms["neurons"], tensors[f"{prefix}.output.dense.weight"]))
+            units = saliency.output_norm(rms["heads"], tensors[f"{prefix}.attention.output.dense.weight"])
+            per_head.append(np.sqrt(np.square(units).reshape(heads, -1).sum(1)))
+        hidden = np.mean(
+            [np.sqrt(self.squares["hidden", i] / max(1, self.count)) for i in range(len(self.cosines))], 0
+        )
+        blocks = 1.0 - self.cosines / max(1, self.count)
+        return Saliency(hidden, np.stack(per_head), np.stack(neurons), blocks)

@@ -1,0 +1,1 @@
+"""Teachers: who knows. A local checkpoint, and a replay of what one said before."""

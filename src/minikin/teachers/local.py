@@ -1,0 +1,313 @@
+"""A teacher from a local checkpoint: any encoder that transformers' AutoModel reads, with a linear head on top."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+from transformers.utils import logging as transformers_logging
+
+from minikin.base import digest
+from minikin.base.errors import TeacherError
+from minikin.base.types import Array, Outputs, Student, Text
+from minikin.feed.buckets import in_order
+from minikin.feed.pad import padded
+from minikin.feed.tokens import encode
+from minikin.teachers.resolve import Checkpoint
+
+INSIDE = ("hidden", "attention", "relations")
+
+
+class TeacherModule(nn.Module):
+    """An encoder, its pooling, and a linear head over the classes."""
+
+    def __init__(self, encoder: nn.Module, pooling: str, width: int, classes: int, seed: int) -> None:
+        super().__init__()
+        self.encoder, self.pooling = encoder, pooling
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.head = nn.Linear(width, classes)
+        self.inside = False
+
+    def forward(self, ids_BT: Tensor, mask_BT: Tensor, segments_BT: Tensor | None) -> Outputs:
+        """Logits, sentence vector and, if `inside`, hidden states and attention maps averaged over heads."""
+        more = {} if segments_BT is None else {"token_type_ids": segments_BT}
+        if self.inside:
+            more |= {"output_hidden_states": True, "output_attentions": True}
+        out = self.encoder(input_ids=ids_BT, attention_mask=mask_BT, **more)
+        states_BTH = out.last_hidden_state
+        if self.pooling == "mean":
+            weight_BT1 = mask_BT.unsqueeze(-1).to(states_BTH.dtype)
+            pooled_BH = (states_BTH * weight_BT1).sum(1) / weight_BT1.sum(1).clamp(min=1.0)
+        else:
+            pooled_BH = states_BTH[:, 0]
+        logits_BC = self.head(pooled_BH)
+        if not self.inside:
+            return Outputs(logits_BC, pooled_BH)
+        return Outputs(logits_BC, pooled_BH, out.hidden_states, tuple(a.mean(1) for a in out.attentions))
+
+
+class ClassifierModule(nn.Module):
+    """A checkpoint that is a classifier already, used as it is."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids_BT: Tensor, mask_BT: Tensor, segments_BT: Tensor | None) -> Outputs:
+        """Logits, and the first token's last state as the sentence vector."""
+        more = {} if segments_BT is None else {"token_type_ids": segments_BT}
+        out = self.model(input_ids=ids_BT, attention_mask=mask_BT, output_hidden_states=True, **more)
+        return Outputs(out.logits, out.hidden_states[-1][:, 0], out.hidden_states)
+
+
+class LocalTeacher:
+    """A checkpoint with its tokenizer, ready to be tuned (train/tune.py) and asked. Meets `Teacher` and `Runtime`."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        labels: Sequence[str],
+        max_length: int,
+        *,
+        seed: int = 0,
+        fit: bool = True,
+    ) -> None:
+        self.checkpoint, self.fit = checkpoint, fit
+        self.labels = tuple(labels)
+        self.max_length = max_length
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
+        try:
+            config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True)
+            self.module = (
+                _tunable(checkpoint, config, len(labels), seed) if fit else _ready(checkpoint, self.labels)
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise TeacherError(
+                f"teacher: {checkpoint.name} can't be loaded from {checkpoint.folder}: {error}"
+            ) from error
+        self.module.eval()
+        self.config = config
+        self.tokenizer_json = (checkpoint.folder / "tokenizer.json").read_text(encoding="utf-8")
+        self.tuned = ""
+
+    @property
+    def digest(self) -> str:
+        """Hash of the weights it came with and of what tuning made of them."""
+        return digest.of_value([self.checkpoint.weights_sha256, self.tuned, self.max_length, self.labels])
+
+    def encode(self, texts: Sequence[Text]) -> Any:
+        """Token ids with the teacher's own tokenizer."""
+        return encode(self.tokenizer_json, texts, self.max_length)
+
+    @torch.inference_mode()
+    def say(self, texts: Sequence[Text], keep: Sequence[str]) -> Mapping[str, Any]:
+        """Logits of one batch, and of `pooled`, `hidden`, `attention`, `relations` what `keep` names.
+
+        `hidden` and `attention` come as {layer: list of arrays}, layer 0 being the embeddings; `relations`
+        as {query, key, value: list of arrays}. Arrays are float16 over the text's own tokens.
+        """
+        encoded = self.encode(texts)
+        ids_BT, mask_BT, segments_BT = padded(encoded, np.arange(len(encoded)))
+        inside = [k for k in keep if k in INSIDE]
+        with _looking_inside(self.module, bool(inside)) as vectors:
+            out = self.module(ids_BT, mask_BT, segments_BT)
+        said: dict[str, Any] = {"logits": _half(out.logits_BC)}
+        if "pooled" in keep:
+            said["pooled"] = _half(out.pooled_BH)
+        lengths_B = encoded.ids.lengths_N
+        if "hidden" in keep:
+            said["hidden"] = {i: _cut(h, lengths_B) for i, h in enumerate(out.hidden_LBTH)}
+        if "attention" in keep:
+            said["attention"] = {
+                i + 1: _cut(a, lengths_B, square=True) for i, a in enumerate(out.attention_LBTT)
+            }
+        if "relations" in keep:
+            said["relations"] = {name: _cut(v, lengths_B) for name, v in vectors.items()}
+        return said
+
+    @torch.inference_mode()
+    def probabilities(self, texts: Sequence[Text]) -> Array:
+        """Class probabilities (N, C), batched by length."""
+        encoded = self.encode(texts)
+        out_NC = np.zeros((len(encoded), len(self.labels)), np.float32)
+        for rows_B in in_order(encoded.ids.lengths_N, 32):
+            logits_BC = self.module(*padded(encoded, rows_B)).logits_BC
+            out_NC[rows_B] = torch.softmax(logits_BC, dim=-1).numpy()
+        return out_NC
+
+    def save(self, folder: Path) -> None:
+        """Write the tuned weights and what they were tuned for."""
+        save_file(
+            {k: v.contiguous() for k, v in self.module.state_dict().items()}, folder / "model.safetensors"
+        )
+        (folder / "teacher.json").write_text(json.dumps({"labels": self.labels}), encoding="utf-8")
+
+    def load(self, folder: Path) -> LocalTeacher:
+        """Take tuned weights back."""
+        self.module.load_state_dict(load_file(folder / "model.safetensors"))
+        self.tuned = digest.of_file(folder / "model.safetensors")
+        self.module.eval()
+        return self
+
+    def freeze_embeddings(self) -> None:
+        """Keep the embeddings as they are while the teacher is tuned."""
+        embeddings = getattr(self.module.encoder, "embeddings", None)
+        if isinstance(embeddings, nn.Module):
+            embeddings.requires_grad_(False)
+
+    def token_embeddings(self) -> Array:
+        """Input embeddings (V, H) of every piece of the vocabulary."""
+        weights: Tensor = self.module.encoder.get_input_embeddings().weight
+        return weights.detach().float().numpy()
+
+    @torch.inference_mode()
+    def token_outputs(self, ids_V: Array, batch: int = 512) -> Array:
+        """What the teacher makes of each piece alone, [CLS] piece [SEP], pooled: (V, H).
+
+        Source: the static embeddings of model2vec (Tulkens & van Dongen 2024), before their reduction.
+        """
+        blank = Tokenizer.from_str(self.tokenizer_json).encode("").ids
+        start, end = (blank[0], blank[-1]) if len(blank) >= 2 else (int(ids_V[0]), int(ids_V[0]))
+        parts = []
+        for at in range(0, len(ids_V), batch):
+            ids_B = torch.from_numpy(np.asarray(ids_V[at : at + batch], np.int64))
+            ids_B3 = torch.stack([torch.full_like(ids_B, start), ids_B, torch.full_like(ids_B, end)], dim=1)
+            parts.append(self.module(ids_B3, torch.ones_like(ids_B3), None).pooled_BH.float().numpy())
+        return np.concatenate(parts)
+
+    def as_student(self) -> Student:
+        """The tuned teacher as a BERT classifier value, which can be cut; raises TeacherError for other shapes.
+
+        Its pooler starts as the identity: the teacher pools by mean, the student reads [CLS].
+        """
+        if self.config.model_type != "bert":
+            raise TeacherError(
+                f"A {self.config.model_type} teacher can't be cut yet: only bert shapes can. Use student.start: grown."
+            )
+        state = {k: v.numpy() for k, v in self.module.state_dict().items()}
+        tensors = {f"bert.{k[8:]}": v for k, v in state.items() if k.startswith("encoder.")}
+        tensors = {k: v for k, v in tensors.items() if "pooler" not in k and "_ids" not in k}
+        width = int(self.config.hidden_size)
+        tensors["bert.pooler.dense.weight"] = np.eye(width, dtype=np.float32)
+        tensors["bert.pooler.dense.bias"] = np.zeros(width, np.float32)
+        tensors["classifier.weight"], tensors["classifier.bias"] = state["head.weight"], state["head.bias"]
+        positions = "bert.embeddings.position_embeddings.weight"
+        tensors[positions] = tensors[positions][: self.max_length]
+        config = {
+            **{k: getattr(self.config, k) for k in KEPT_CONFIG},
+            "model_type": "bert",
+            "architectures": ["BertForSequenceClassification"],
+            "max_position_embeddings": self.max_length,
+            "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0,
+            "num_labels": len(self.labels),
+        }
+        return Student("encoder", config, tensors, self.tokenizer_json, self.labels, self.max_length)
+
+
+KEPT_CONFIG = (
+    "num_hidden_layers",
+    "hidden_size",
+    "num_attention_heads",
+    "intermediate_size",
+    "vocab_size",
+    "type_vocab_size",
+    "hidden_act",
+    "layer_norm_eps",
+    "pad_token_id",
+)
+
+
+def _tunable(checkpoint: Checkpoint, config: Any, classes: int, seed: int) -> nn.Module:
+    # dropout off: on a CPU its random numbers cost a quarter of the step, and it did not help (LOG.md)
+    off = {
+        k: 0.0
+        for k in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout")
+        if hasattr(config, k)
+    }
+    encoder = AutoModel.from_pretrained(checkpoint.folder, local_files_only=True, use_safetensors=True, **off)
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None
+    return TeacherModule(encoder, _pooling(checkpoint.folder), int(config.hidden_size), classes, seed)
+
+
+def _ready(checkpoint: Checkpoint, labels: tuple[str, ...]) -> nn.Module:
+    model = AutoModelForSequenceClassification.from_pretrained(
+        checkpoint.folder, local_files_only=True, use_safetensors=True
+    )
+    theirs = [model.config.id2label[i] for i in range(model.config.num_labels)]
+    if sorted(theirs) != sorted(labels):
+        missing = sorted(set(labels) - set(theirs))[:5]
+        raise TeacherError(
+            f"teacher: {checkpoint.name} answers with other labels than the data (for example {missing}). "
+            "Set teacher.fit: true to tune it on the data."
+        )
+    order = [theirs.index(label) for label in labels]
+    head = model.classifier.out_proj if hasattr(model.classifier, "out_proj") else model.classifier
+    head.weight.data, head.bias.data = head.weight.data[order], head.bias.data[order]
+    return ClassifierModule(model)
+
+
+def _pooling(folder: Path) -> str:
+    """How sentence-transformers pools this model; the mean where nothing is said."""
+    said = folder / "1_Pooling" / "config.json"
+    if said.is_file() and json.loads(said.read_text(encoding="utf-8")).get("pooling_mode_cls_token"):
+        return "cls"
+    return "mean"
+
+
+@contextmanager
+def _looking_inside(module: nn.Module, inside: bool) -> Iterator[dict[str, Tensor]]:
+    """Switch to eager attention, whose maps can be seen, and catch the last layer's q, k and v."""
+    vectors: dict[str, Tensor] = {}
+    if not inside:
+        yield vectors
+        return
+    tuned: Any = module
+    before = tuned.encoder.config._attn_implementation
+    tuned.encoder.set_attn_implementation("eager")
+    tuned.inside = True
+    try:
+        attention = tuned.encoder.encoder.layer[-1].attention.self
+        parts = [getattr(attention, name) for name in ("query", "key", "value")]
+    except AttributeError:
+        parts = []
+    names = iter(("query", "key", "value"))
+    handles = [p.register_forward_hook(_catch(vectors, name)) for p, name in zip(parts, names, strict=False)]
+    try:
+        yield vectors
+    finally:
+        for handle in handles:
+            handle.remove()
+        tuned.inside = False
+        tuned.encoder.set_attn_implementation(before)
+
+
+def _catch(vectors: dict[str, Tensor], name: str) -> Any:
+    def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        vectors[name] = output
+
+    return hook
+
+
+def _half(tensor: Tensor) -> Array:
+    return tensor.float().clamp(-65504, 65504).numpy().astype(np.float16)
+
+
+def _cut(tensor_BTX: Tensor, lengths_B: Array, square: bool = False) -> list[Array]:
+    """Each text's own tokens (or its square of tokens, flat), without the padding."""
+    half_BTX = _half(tensor_BTX)
+    if square:
+        return [half_BTX[b, :n, :n].reshape(-1) for b, n in enumerate(lengths_B)]
+    return [half_BTX[b, :n] for b, n in enumerate(lengths_B)]

@@ -1,0 +1,1 @@
+"""Training: one loop, and the losses that are handed to it."""

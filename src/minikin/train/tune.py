@@ -1,0 +1,50 @@
+"""Tuning a teacher on the task's own labels: the same loop with the gold loss. Called by the pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from minikin.base.types import Array, Encoded, Progress, no_progress
+from minikin.equations import response
+from minikin.feed.pad import padded
+from minikin.train.distil import score
+from minikin.train.loop import History, Settings, optimise
+
+
+def tune(
+    module: nn.Module,
+    encoded: Encoded,
+    labels_N: Array,
+    settings: Settings,
+    *,
+    smoothing: float = 0.1,
+    validation: tuple[Encoded, Array] | None = None,
+    scratch: Path | None = None,
+    progress: Progress = no_progress,
+) -> History:
+    """Train a classifier in place on gold labels; validation accuracy picks the epoch that is kept."""
+
+    def loss_of_batch(prepared: nn.Module, rows_B: Array) -> Tensor:
+        outputs = prepared(*padded(encoded, rows_B))
+        return response.gold(
+            outputs.logits_BC, torch.from_numpy(np.asarray(labels_N[rows_B], np.int64)), smoothing
+        )
+
+    def evaluate(_prepared: nn.Module) -> float:
+        assert validation is not None
+        return score(module, validation[0], validation[1])
+
+    return optimise(
+        module,
+        encoded.ids.lengths_N,
+        loss_of_batch,
+        settings,
+        heads=("head",),
+        evaluate=evaluate if validation is not None and len(validation[1]) else None,
+        scratch=scratch,
+        progress=progress,
+    )

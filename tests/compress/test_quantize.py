@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+import small
+
+from minikin.base.errors import UserError
+from minikin.base.types import QuantizedTensor
+from minikin.compress.quantize import quantize
+
+
+@pytest.mark.parametrize("student", [small.encoder(), small.static()], ids=["encoder", "static"])
+@pytest.mark.parametrize(("scheme", "embedding", "linear"), [("int8", 8, 8), ("int4", 4, 4), ("int4-int8", 4, 8)])
+def test_schemes_round_what_they_say(student, scheme, embedding, linear):
+    rounded = quantize(student, scheme)
+    assert rounded.scheme == scheme
+    for name, value in rounded.tensors.items():
+        if student.tensors[name].ndim == 1 or "token_type" in name:
+            assert value.dtype == np.float32
+        elif "position" in name:
+            assert value.bits == 8
+        else:
+            assert isinstance(value, QuantizedTensor)
+            assert value.bits == (embedding if "embeddings" in name else linear)
+            error = np.abs(value.dequantize() - student.tensors[name]).mean() / np.abs(student.tensors[name]).mean()
+            assert error < (0.12 if value.bits == 4 else 0.02)
+
+
+def test_bits_are_a_shorthand():
+    assert quantize(small.static(), bits=8).scheme == "int8"
+    assert quantize(small.static(), bits=4).scheme == "int4"
+    assert quantize(small.static(), "fp32").scheme == "fp32"
+
+
+def test_the_student_itself_is_left_alone():
+    student = small.encoder()
+    before = {name: value.copy() for name, value in student.tensors.items()}
+    quantize(student, "int4")
+    assert all(np.array_equal(before[name], student.tensors[name]) for name in before)
+
+
+def test_linear_integers_never_saturate_without_vnni():
+    for name, value in quantize(small.encoder(), "int8").tensors.items():
+        if isinstance(value, QuantizedTensor) and "embeddings" not in name:
+            assert np.abs(value.q_RK.astype(int) - 128).max() * 255 * 2 < 1 << 15
+
+
+@pytest.mark.parametrize("how", [{}, {"bits": 3}, {"scheme": "int2"}, {"scheme": "int8", "bits": 8}])
+def test_unknown_schemes_are_refused(how):
+    with pytest.raises(UserError, match="int4-int8"):
+        quantize(small.static(), **how)
+
+
+def test_quantizing_twice_is_refused():
+    with pytest.raises(UserError, match="already"):
+        quantize(quantize(small.static(), "int8"), "int4")

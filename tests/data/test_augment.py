@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+
+from minikin.data.augment import KINDS, augment, stream
+
+TEXTS = [f"Where is the card that I ordered {n} days ago, please?" for n in range(50)]
+
+
+def _by_kind(name: str) -> list[tuple[str, str]]:
+    made = augment(TEXTS, 6, 0)
+    chosen = np.flatnonzero(made.kinds_M == KINDS.index(name))
+    assert len(chosen) > 10
+    return [(TEXTS[made.sources_M[i]], str(made.texts[i])) for i in chosen]
+
+
+def test_each_kind_does_what_its_name_says() -> None:
+    assert all(sorted(old.split()) == sorted(new.split()) and old != new for old, new in _by_kind("swap"))
+    assert all(0 < len(new.split()) < len(old.split()) for old, new in _by_kind("drop"))
+    assert all(abs(len(new) - len(old)) <= 1 for old, new in _by_kind("typo"))
+    assert all(new == new.lower() and "?" not in new and "," not in new for _, new in _by_kind("plain"))
+    words = {word for text in TEXTS for word in text.split()}
+    assert all(set(new.split()) <= words for _, new in _by_kind("splice"))
+
+
+def test_copies_differ_from_their_source_and_each_other() -> None:
+    made = augment(TEXTS, 4, 0)
+    assert len(made) == len(made.kinds_M) == len(made.sources_M) == 200
+    for source in range(50):
+        versions = [made.texts[i] for i in np.flatnonzero(made.sources_M == source)]
+        assert len({*versions, TEXTS[source]}) == 5
+
+
+def test_seed_decides_and_the_stream_gives_the_same() -> None:
+    assert augment(TEXTS, 2, 1).texts == augment(TEXTS, 2, 1).texts == [text for _, _, text in stream(TEXTS, 2, 1)]
+    assert augment(TEXTS, 2, 1).texts != augment(TEXTS, 2, 2).texts
+
+
+def test_pairs_stay_pairs() -> None:
+    pairs = [(f"How old are you {n}?", f"What is your age {n}?") for n in range(30)]
+    made = augment(pairs, 4, 0)
+    assert all(isinstance(pair, tuple) and len(pair) == 2 and all(pair) for pair in made.texts)
+    splices = [i for i in range(len(made)) if KINDS[made.kinds_M[i]] == "splice"]
+    firsts, seconds = zip(*pairs, strict=True)
+    assert splices
+    assert all(made.texts[i][0] in firsts and made.texts[i][1] in seconds for i in splices)
+
+
+@pytest.mark.parametrize("texts", [["x"], ["?"], ["a b"], ["", ""], ["日本語のテキスト"]])
+def test_short_and_odd_texts_never_fail_or_come_out_unchanged(texts: list[str]) -> None:
+    assert not set(augment(texts, 4, 0).texts) & set(texts)
+    assert augment(texts, 0, 0).texts == []

@@ -1,0 +1,64 @@
+from typing import Any
+
+import pytest
+
+from minikin.base.errors import RecipeError
+from minikin.recipe.read import of_values
+
+
+def _faults(**sections: Any) -> list[str]:
+    try:
+        of_values({"data": {"train": "a.csv"}, "teacher": "t", **sections})
+    except RecipeError as error:
+        return error.faults
+    return []
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"data": {"train": "a.csv", "test": "a.csv"}}, "data.test: is the same as data.train"),
+        ({"data": {"train": "a", "test": "b", "validation": "b"}}, "data.test: is the same as data.validation"),
+        ({"data": {"train": "a.csv", "text": "label"}}, "data.text: names a column twice"),
+        ({"data": {"train": "a.csv", "text": ["a", "a"]}}, "data.text: names a column twice"),
+        ({"teacher": None, "budget": {"keep": 0.9}}, "budget.keep: is a share of the teacher's"),
+        ({"teacher": None, "student": {"start": "cut"}}, "student.start: a cut student is made from the teacher"),
+        ({"teacher": None, "distil": {"objectives": [{"name": "kl"}]}}, "objectives.0.name: 'kl' needs a teacher"),
+        ({"distil": {"objectives": [{"name": "kl"}, {"name": "kl"}]}}, "objectives.1.name: 'kl' stands here twice"),
+        (
+            {"student": {"family": "static"}, "distil": {"objectives": [{"name": "attention"}]}},
+            "'attention' compares layers",
+        ),
+        ({"distil": {"objectives": [{"name": "kl", "layers": {0: 0}}]}}, "'kl' compares no layers"),
+        ({"distil": {"objectives": [{"name": "hidden", "layers": {-1: 0}}]}}, "both counted from 0"),
+        ({"distil": {"objectives": [{"name": "hidden", "layers": {}}]}}, "both counted from 0"),
+        (
+            {"student": {"layers": 2}, "distil": {"objectives": [{"name": "hidden", "layers": {2: 0}}]}},
+            "the student has only layers 0 to 1",
+        ),
+        ({"student": {"hidden": 64, "heads": 5}}, "student.heads: hidden 64 can't be divided among 5 heads"),
+        ({"student": {"size": "slim", "hidden": 128}}, "student.hidden: hidden 128 can't be divided among 3 heads"),
+        ({"student": {"family": "static", "layers": 2}}, "student.layers: a static student has none"),
+        ({"student": {"family": "static", "hidden": 512}}, "student.hidden: a static student is 32 to 256 wide"),
+        ({"student": {"family": "static", "start": "cut"}}, "student.start: a static student is never cut"),
+        ({"student": {"family": "static"}, "prune": {"keep": 0.5}}, "prune.keep: a static student has no neurons"),
+    ],
+)
+def test_contradictions_are_refused(sections: dict[str, Any], words: str) -> None:
+    assert any(words in fault for fault in _faults(**sections))
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {},
+        {"teacher": None, "distil": {"objectives": [{"name": "gold"}]}},
+        {"teacher": None, "student": {"start": "grown"}},
+        {"student": {"family": "encoder", "size": "tiny", "hidden": 192}},
+        {"student": {"family": "static", "size": "pico", "hidden": 256}},
+        {"student": {"layers": 2}, "distil": {"objectives": [{"name": "relations", "layers": {1: 5}}]}},
+        {"data": {"train": "a.csv", "text": ["a", "b"], "label": "c"}},
+    ],
+)
+def test_what_fits_together_passes(sections: dict[str, Any]) -> None:
+    assert _faults(**sections) == []
