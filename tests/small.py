@@ -9,7 +9,27 @@ import numpy as np
 
 from minikin.base.types import Student
 
-WORDS = "card arrived the my not is where money transfer lost pin top up refund pay account bank ##ed ##ing".split()
+WORDS = [
+    "card",
+    "arrived",
+    "the",
+    "my",
+    "not",
+    "is",
+    "where",
+    "money",
+    "transfer",
+    "lost",
+    "pin",
+    "top",
+    "up",
+    "refund",
+    "pay",
+    "account",
+    "bank",
+    "##ed",
+    "##ing",
+]
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 TEXTS = [
     "where is my card?",
@@ -48,9 +68,7 @@ def tokenizer_json(lowercase: bool = True) -> str:
             "type": "TemplateProcessing",
             "single": [cls, a, sep],
             "pair": [cls, a, sep, b, {"SpecialToken": {"id": "[SEP]", "type_id": 1}}],
-            "special_tokens": {
-                name: {"id": name, "ids": [ids[name]], "tokens": [name]} for name in ("[CLS]", "[SEP]")
-            },
+            "special_tokens": {name: {"id": name, "ids": [ids[name]], "tokens": [name]} for name in ("[CLS]", "[SEP]")},
         },
         "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
         "model": {
@@ -154,7 +172,7 @@ def static(
     return Student("static", config, tensors, tokenizer_json(), labels, max_length, temperature)
 
 
-def bert(student: Student):  # noqa: ANN201
+def bert(student: Student):
     """The same weights in transformers' BertForSequenceClassification, strictly loaded."""
     import torch
     from transformers import BertConfig, BertForSequenceClassification

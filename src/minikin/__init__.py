@@ -5,10 +5,15 @@ The public sentences; each is imported when it is first used, so that `import mi
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# OpenMP's idle threads spin by default. Beside any other work on the machine that made a training step five to
+# ten times slower (LOG.md); waiting costs nothing measurable. Must be set before torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOMES = {
     "Answer": "minikin.base.types",

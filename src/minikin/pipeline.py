@@ -84,38 +84,62 @@ def proven(
     chosen: choose.Chosen,
     schemes: Sequence[Mapping[str, Any]],
 ) -> Kin:
-    """Measure the packaged file, decide, and write manifest, card and report."""
+    """Measure the packaged file, decide, and write manifest, card and report; the same file is measured once."""
+    stamp = machine.stamp()
+    inputs = at.inputs(
+        kin.manifest.raw["files"], texts.data.digest, teacher and teacher.digest, chosen.front, schemes, stamp
+    )
+
+    def do(folder: Path, _scratch: Path) -> None:
+        told = judged(at, texts, kin, student, shipped, teacher, alone, chosen, schemes)
+        atomic.write_json(folder / "story.json", {**told, "machine": stamp})
+
+    if at.run.has("gate", inputs):
+        with at.stages.stage("gate", "taken from the run folder"):
+            pass
+    story = json.loads((at.run.step("gate", inputs, do) / "story.json").read_text(encoding="utf-8"))
+    package.seal(
+        at.out,
+        measurements=story["measurements"],
+        gate=story["gate"],
+        teacher=_about(teacher),
+        machine=stamp,
+        recipe_sha256=digest.of_value(at.recipe.model_dump(mode="json")),
+        data_sha256=texts.data.digest,
+        seeds=story["seeds"],
+        story=story,
+    )
+    write_report(at.out)
+    if not story["gate"]["passed"]:
+        raise GateFailed(story["gate"]["reasons"], str(at.out))
+    return open_kin(at.out, threads=1)
+
+
+def judged(
+    at: Build,
+    texts: Material,
+    kin: Kin,
+    student: Student,
+    shipped: Student,
+    teacher: Any,
+    alone: Student | None,
+    chosen: choose.Chosen,
+    schemes: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Measure the packaged file beside everything that it is compared with, and return the story."""
     with choose.packaged_aside(alone, shipped.scheme, kin.manifest.pair) as control:
         found = prove.everyone(at, texts, kin, kin.manifest.size_mib, teacher, control)
     same = prove.parity(kin, student, texts.data.test.texts, at.recipe.gate.parity_texts)
     gate = prove.verdict(at.recipe, found, same)
     at.notes += prove.notes(found, texts.data.test.labels_N, at.recipe.seed)
-    seeds = {"recipe": at.recipe.seed}
-    stamp = machine.stamp()
     more = {
         "front": chosen.front,
         "temperature": student.temperature,
         "stages": prove.stage_rows(student, found, texts.data.test, at.recipe.seed, schemes),
         "recipe": dump(at.recipe),
-        "seeds": seeds,
-        "machine": stamp,
+        "seeds": {"recipe": at.recipe.seed},
     }
-    story = prove.story(at, texts, found, gate, same, more)
-    package.seal(
-        at.out,
-        measurements=story["measurements"],
-        gate=gate,
-        teacher=_about(teacher),
-        machine=stamp,
-        recipe_sha256=digest.of_value(at.recipe.model_dump(mode="json")),
-        data_sha256=texts.data.digest,
-        seeds=seeds,
-        story=story,
-    )
-    write_report(at.out)
-    if not gate["passed"]:
-        raise GateFailed(gate["reasons"], str(at.out))
-    return open_kin(at.out, threads=1)
+    return prove.story(at, texts, found, gate, same, more)
 
 
 def write_report(folder: str | Path) -> Path:

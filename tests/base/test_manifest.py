@@ -63,7 +63,7 @@ def test_every_changed_file_is_named(kin, how):
 
 def test_a_newer_schema_asks_for_an_upgrade(kin):
     change(kin, schema_version=7)
-    with pytest.raises(KinError, match="version 7.*[Uu]pgrade"):
+    with pytest.raises(KinError, match=r"version 7.*[Uu]pgrade"):
         manifest.read(kin)
 
 

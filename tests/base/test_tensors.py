@@ -1,12 +1,13 @@
+import contextlib
 import json
 
 import numpy as np
 import pytest
-import small
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
+import small
 from minikin.base import tensors
 from minikin.base.errors import KinError
 from minikin.base.types import QuantizedTensor
@@ -104,10 +105,8 @@ def test_flipped_bytes_never_crash(tmp_path_factory, data):
     good[place] = data.draw(st.integers(0, 255))
     path = tmp_path_factory.getbasetemp() / "flipped"
     path.write_bytes(bytes(good[: data.draw(st.integers(len(good) - 3, len(good)))]))
-    try:
+    with contextlib.suppress(KinError):
         tensors.read(path)
-    except KinError:
-        pass
 
 
 @pytest.mark.parametrize(

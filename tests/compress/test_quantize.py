@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-import small
 
+import small
 from minikin.base.errors import UserError
 from minikin.base.types import QuantizedTensor
 from minikin.compress.quantize import quantize

@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import small
 
+import small
 from minikin import runtimes
 from minikin.base import digest, manifest
 from minikin.base.errors import KinError

@@ -2,9 +2,9 @@ import numpy as np
 import onnx as onnx_package
 import onnxruntime
 import pytest
-import small
 from onnx import TensorProto
 
+import small
 from minikin.base.errors import UserError
 from minikin.compress.quantize import quantize
 from minikin.package import graph, onnx

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-import small
 
+import small
 from minikin import runtimes
 from minikin.base.errors import KinError, UserError
 from minikin.base.types import Answer, Runtime

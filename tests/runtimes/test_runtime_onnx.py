@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-import small
 
+import small
 from minikin import runtimes
 from minikin.base import manifest
 from minikin.base.errors import KinError

@@ -2,9 +2,9 @@ import json
 
 import numpy as np
 import pytest
-import small
 from tokenizers import Tokenizer
 
+import small
 from minikin import runtimes
 from minikin.base import manifest
 from minikin.base.errors import KinError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,7 +41,7 @@ def folder(path: Path) -> Iterator[Path]:
     """Give a fresh temporary folder that becomes `path` (replacing it) when the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
+    _sweep(path)
     temporary.mkdir()
     try:
         yield temporary
@@ -53,3 +54,24 @@ def folder(path: Path) -> Iterator[Path]:
             temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed processes left beside `path`: nobody else would."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.(part|old)")
+    for left in path.parent.iterdir():
+        found = pattern.fullmatch(left.name)
+        if found and left.is_dir() and (int(found[1]) == os.getpid() or not _alive(int(found[1]))):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    if os.name == "nt":  # pragma: no cover  (there, signal 0 would end the process)
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

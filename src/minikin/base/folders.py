@@ -41,9 +41,7 @@ class RunFolder:
             scratch.mkdir(exist_ok=True)
             with atomic.folder(path) as out:
                 do(out, scratch)
-                atomic.write_json(
-                    out / DONE, {"name": name, "inputs": json.loads(json.dumps(inputs, default=str))}
-                )
+                atomic.write_json(out / DONE, {"name": name, "inputs": json.loads(json.dumps(inputs, default=str))})
         if scratch.exists():
             _remove(scratch)
         return path

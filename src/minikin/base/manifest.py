@@ -153,7 +153,7 @@ def _check_keys(path: Path, raw: Mapping[str, Any]) -> None:
         if not isinstance(raw.get("temperature", 1.0), (int, float)) or not raw.get("temperature", 1.0) > 0:
             faults.append("temperature is not above 0")
         for name in (*raw["files"], raw["model"]):
-            faults += _file_faults(name, raw["files"].get(name))
+            faults += _file_faults(name, raw["files"].get(name, {"size": 0, "sha256": ""}))
     if faults:
         raise KinError(f"{path} is damaged: {'; '.join(faults)}. Copy the kin again, or build it again.")
 

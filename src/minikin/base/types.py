@@ -35,11 +35,15 @@ class Fault:
 
 @dataclass(frozen=True)
 class Split:
-    """Examples of one split: texts (possibly memory-mapped), `labels_N` (-1 unknown), 1-based `rows_N`."""
+    """Examples of one split: texts (possibly memory-mapped), `labels_N` (-1 unknown), 1-based `rows_N`.
+
+    `labels` are the names that `labels_N` counts through, where the split is used on its own.
+    """
 
     texts: Sequence[Text]
     labels_N: Array
     rows_N: Array
+    labels: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -47,7 +51,7 @@ class Split:
     def take(self, indices: Array) -> Split:
         """Return the examples at `indices`, in that order."""
         chosen = [self.texts[int(i)] for i in indices]
-        return Split(chosen, self.labels_N[indices], self.rows_N[indices])
+        return Split(chosen, self.labels_N[indices], self.rows_N[indices], self.labels)
 
 
 @dataclass(frozen=True)
@@ -199,9 +203,7 @@ class Student:
     @property
     def parameters(self) -> int:
         """Number of weights."""
-        return sum(
-            int(t.q_RK.size if isinstance(t, QuantizedTensor) else t.size) for t in self.tensors.values()
-        )
+        return sum(int(t.q_RK.size if isinstance(t, QuantizedTensor) else t.size) for t in self.tensors.values())
 
     def dequantized(self) -> Student:
         """Return the same model with float32 weights."""

@@ -32,10 +32,7 @@ def to_shape(
     given, heads follow from it. Raises UserError for a shape that the weights can't be cut to.
     """
     config = student.config
-    old = {
-        k: int(config[k])
-        for k in ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
-    }
+    old = {k: int(config[k]) for k in ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")}
     head_width = old["hidden_size"] // old["num_attention_heads"]
     hidden = hidden or old["hidden_size"]
     heads = heads or max(1, hidden // head_width)
@@ -46,9 +43,7 @@ def to_shape(
     keep_H = top(saliency.hidden_H, hidden)
     source_tensors = {name: np.asarray(t) for name, t in student.dequantized().tensors.items()}
     tensors = {
-        name: _outer(name, tensor, keep_H)
-        for name, tensor in source_tensors.items()
-        if "encoder.layer." not in name
+        name: _outer(name, tensor, keep_H) for name, tensor in source_tensors.items() if "encoder.layer." not in name
     }
     for new, source in enumerate(keep_layers):
         keep_A = top(saliency.heads_LA[source], heads)
@@ -97,9 +92,7 @@ def _refuse_growth(
     }
     grown = [f"{k} {v} > {old[k]}" for k, v in wanted.items() if v > old[k]]
     if grown:
-        raise UserError(
-            f"A cut can't be larger than its source: {', '.join(grown)}. Use start: grown instead."
-        )
+        raise UserError(f"A cut can't be larger than its source: {', '.join(grown)}. Use start: grown instead.")
     if heads * head_width != hidden:
         raise UserError(
             f"A cut keeps heads of {head_width} units: hidden {hidden} needs {hidden // head_width} heads "
@@ -110,10 +103,10 @@ def _refuse_growth(
 def _outer(name: str, tensor: Array, keep_H: Array) -> Array:
     """Embeddings, their normalisation, the pooler and the classifier."""
     if name == "bert.pooler.dense.weight":
-        return tensor[np.ix_(keep_H, keep_H)]
+        return np.asarray(tensor[np.ix_(keep_H, keep_H)])
     if name == "classifier.bias":
         return tensor
-    return tensor[..., keep_H]
+    return np.asarray(tensor[..., keep_H])
 
 
 def _layer(
@@ -130,9 +123,7 @@ def _layer(
     }
     cut: dict[str, Array] = {}
     for name, (rows, columns) in rows_columns.items():
-        cut[f"bert.encoder.layer.{new}.{name}.weight"] = tensors[f"{prefix}{name}.weight"][
-            np.ix_(rows, columns)
-        ]
+        cut[f"bert.encoder.layer.{new}.{name}.weight"] = tensors[f"{prefix}{name}.weight"][np.ix_(rows, columns)]
         cut[f"bert.encoder.layer.{new}.{name}.bias"] = tensors[f"{prefix}{name}.bias"][rows]
     for name in ("attention.output.LayerNorm", "output.LayerNorm"):
         for part in ("weight", "bias"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -34,7 +33,5 @@ def mse(student_BC: Tensor, teacher_BC: Tensor) -> Tensor:
 
     Source: Ba & Caruana 2014, "Do Deep Nets Really Need to be Deep?", eq. 1.
     """
-    centred_BC = (student_BC - student_BC.mean(-1, keepdim=True)) - (
-        teacher_BC - teacher_BC.mean(-1, keepdim=True)
-    )
+    centred_BC = (student_BC - student_BC.mean(-1, keepdim=True)) - (teacher_BC - teacher_BC.mean(-1, keepdim=True))
     return centred_BC.square().mean()

@@ -13,7 +13,7 @@ def activation_magnitude(activations_MU: Array) -> Array:
     Source: the activation-based importance of Muralidharan et al. 2024, "Compact Language Models via Pruning
     and Knowledge Distillation" (Minitron), §2.2, with the L2 aggregation over positions.
     """
-    return np.sqrt(np.mean(np.square(activations_MU.astype(np.float64)), axis=0))
+    return np.asarray(np.sqrt(np.mean(np.square(activations_MU.astype(np.float64)), axis=0)))
 
 
 def output_norm(activation_rms_U: Array, outgoing_HU: Array) -> Array:
@@ -21,7 +21,7 @@ def output_norm(activation_rms_U: Array, outgoing_HU: Array) -> Array:
 
     Source: Sun et al. 2024, "Wanda", eq. 1, aggregated over the outputs that a unit feeds.
     """
-    return activation_rms_U * np.linalg.norm(outgoing_HU.astype(np.float64), axis=0)
+    return np.asarray(activation_rms_U * np.linalg.norm(outgoing_HU.astype(np.float64), axis=0))
 
 
 def block_influence(before_MH: Array, after_MH: Array) -> float:

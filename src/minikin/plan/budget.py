@@ -62,7 +62,8 @@ def refuse_if_impossible(all_measured: Sequence[Measured], limits: Limits) -> No
         over.append((m.memory_mib or 0) / limits.memory_mib if limits.memory_mib else 0.0)
         return sum(max(0.0, x - 1.0) for x in over)
 
-    nearest = min(all_measured, key=distance)
+    # a forecast knows no latency: what is named must really be possible
+    nearest = min([m for m in all_measured if not m.forecast] or all_measured, key=distance)
     keys = [f"size_mib: {_up(nearest.size_mib)}"] if limits.size_mib else []
     keys += [f"latency_ms_p95: {_up(nearest.latency_ms_p95)}"] if limits.latency_ms_p95 else []
     keys += [f"memory_mib: {_up(nearest.memory_mib or 0)}"] if limits.memory_mib else []

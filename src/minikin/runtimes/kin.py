@@ -147,7 +147,8 @@ class Kin:
         if not prepared:
             return np.zeros((0, width or compute([self._engine.prepare(("",) * (1 + self.manifest.pair))]).shape[1]))
         order = sorted(range(len(prepared)), key=lambda i: prepared[i].length)
-        parts = [compute([prepared[i] for i in order[start : start + BATCH]]) for start in range(0, len(order), BATCH)]
+        starts = range(0, len(order), self.batch)
+        parts = [compute([prepared[i] for i in order[start : start + self.batch]]) for start in starts]
         rows = np.concatenate(parts)
         result = np.empty_like(rows)
         result[order] = rows

@@ -12,7 +12,7 @@ import numpy as np
 from minikin.base.errors import KinError
 from minikin.base.manifest import Manifest
 from minikin.base.types import Array
-from minikin.runtimes.tokenize import Ids, Tokenizer, truncate_pair
+from minikin.runtimes.tokenize import Ids, Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,8 @@ class Engine:
         self._tokenizer = Tokenizer(folder / "tokenizer.json", manifest.max_length)
         if self._tokenizer.cls_id < 0:
             raise KinError(f"{folder / 'tokenizer.json'} adds no [CLS] and [SEP]. Build the kin again.")
+        if manifest.max_length < 4:
+            raise KinError(f"{folder / 'minikin.json'} allows {manifest.max_length} tokens, too few for any text.")
         self._session = _session(folder / manifest.model, threads)
         names = {entry.name for entry in self._session.get_inputs()}
         outputs = {entry.name: entry.shape[-1] for entry in self._session.get_outputs()}
@@ -53,16 +55,11 @@ class Engine:
     def prepare(self, parts: tuple[str, ...]) -> Prepared:
         """Turn one text, or two, into ids."""
         tokenizer = self._tokenizer
-        first, truncated = tokenizer.ids(parts[0])
         if len(parts) == 1:
-            most = tokenizer.max_length - 2
-            truncated = truncated or len(first) > most
-            ids = [tokenizer.cls_id, *first[:most], tokenizer.sep_id]
+            first, truncated = tokenizer.ids(parts[0], tokenizer.max_length - 2)
+            ids = [tokenizer.cls_id, *first, tokenizer.sep_id]
             return Prepared(ids, len(ids), truncated)
-        second, also = tokenizer.ids(parts[1])
-        most = max(0, tokenizer.max_length - 3)
-        truncated = truncated or also or len(first) + len(second) > most
-        first, second = truncate_pair(first, second, most)
+        first, second, truncated = tokenizer.pair_ids(parts[0], parts[1], tokenizer.max_length - 3)
         head = [tokenizer.cls_id, *first, tokenizer.sep_id]
         return Prepared([*head, *second, tokenizer.sep_id], len(head), truncated)
 

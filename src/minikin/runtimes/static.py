@@ -13,10 +13,10 @@ from minikin.base import tensors
 from minikin.base.errors import KinError
 from minikin.base.manifest import Manifest
 from minikin.base.types import Array, QuantizedTensor
-from minikin.runtimes.tokenize import Ids, Tokenizer, truncate_pair
+from minikin.runtimes.tokenize import Ids, Tokenizer
 
 UNPACKED_LIMIT_BYTES = 32 << 20
-"""Tables up to this size are dequantized once; of larger ones only the rows that a text uses."""
+"""Tables up to this size are unpacked once; of larger ones only the rows that a text uses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +54,16 @@ class Engine:
         if isinstance(self._table, QuantizedTensor) and self._table.q_RK.size * 4 <= UNPACKED_LIMIT_BYTES:
             self._table = self._table.dequantize()
         self._check(folder, len(manifest.labels))
+        self._offsets = self._per_token() if self._window else []
 
     def prepare(self, parts: tuple[str, ...]) -> Prepared:
         """Turn one text, or two, into ids."""
-        first, truncated = self._tokenizer.ids(parts[0])
+        tokenizer = self._tokenizer
         if len(parts) == 1:
+            first, truncated = tokenizer.ids(parts[0], tokenizer.max_length)
             return Prepared((first,), truncated)
-        second, also = self._tokenizer.ids(parts[1])
-        limit = self._tokenizer.max_length
-        truncated = truncated or also or len(first) + len(second) > limit
-        return Prepared(truncate_pair(first, second, limit), truncated)
+        first, second, truncated = tokenizer.pair_ids(parts[0], parts[1], tokenizer.max_length)
+        return Prepared((first, second), truncated)
 
     def probabilities(self, batch: Sequence[Prepared]) -> Array:
         """Return class probabilities (B, C)."""
@@ -84,44 +84,51 @@ class Engine:
 
     def _pooled(self, ids: Sequence[Ids]) -> Array:
         """Pool the tokens of each text: (B, H), or (B, 2H) for mean-max; zeros for a text without tokens."""
-        if len(ids) == 1 and ids[0]:
-            x_TH = self._states(np.array(ids[0], np.intp), [(0, len(ids[0]))])
-            return self._reduced(x_TH)[None]
-        spans, place = [], 0
-        gap = self._window // 2
-        flat: Ids = []
-        for one in ids:
-            spans.append((place, place + len(one)))
-            flat += one + [0] * gap
-            place += len(one) + gap
-        x_TH = self._states(np.array(flat, np.intp), spans)
-        nothing = np.zeros((0, x_TH.shape[1]), np.float32)
-        return np.stack([self._reduced(x_TH[a:b] if b > a else nothing) for a, b in spans])
+        return np.stack([self._one(one) for one in ids])
 
-    def _reduced(self, x_TH: Array) -> Array:
-        count = max(1, len(x_TH))
-        mean_H: Array = x_TH.sum(0) * np.float32(1.0 / count)
+    def _one(self, ids: Ids) -> Array:
+        ids_T = np.array(ids, np.intp)
+        x_TH = self._rows(ids_T)
+        if self._window and ids:
+            y_T2H = self._convolved(ids_T, x_TH)
+            value_TH, gate_TH = y_T2H[:, : x_TH.shape[1]], y_T2H[:, x_TH.shape[1] :]
+            # σ(g) = (1 + tanh(g / 2)) / 2, which can't overflow.
+            x_TH = x_TH + value_TH * (0.5 * np.tanh(0.5 * gate_TH) + 0.5)
+        mean_H: Array = x_TH.sum(0) * np.float32(1.0 / max(1, len(ids)))
         if self._pool == "mean":
             return mean_H
-        most_H = x_TH.max(0) if len(x_TH) else mean_H
-        return np.concatenate([mean_H, most_H])
+        return np.concatenate([mean_H, x_TH.max(0) if ids else mean_H])
 
-    def _states(self, ids_T: Array, spans: Sequence[tuple[int, int]]) -> Array:
-        """Embed tokens and mix neighbours; what lies between the spans counts as zeros."""
-        x_TH = self._rows(ids_T)
-        if not self._window:
-            return x_TH
-        half = self._window // 2
-        padded = np.zeros((len(x_TH) + 2 * half, x_TH.shape[1]), np.float32)
-        for a, b in spans:
-            padded[half + a : half + b] = x_TH[a:b]
-        windows = np.concatenate([padded[i : i + len(x_TH)] for i in range(self._window)], axis=1)
-        y_T2H = windows @ self._convolution
-        y_T2H += self._convolution_bias
-        value_TH, gate_TH = np.split(y_T2H, 2, axis=1)
-        # σ(g) = (1 + tanh(g / 2)) / 2, which can't overflow.
-        mixed: Array = x_TH + value_TH * (0.5 * np.tanh(0.5 * gate_TH) + 0.5)
-        return mixed
+    def _convolved(self, ids_T: Array, x_TH: Array) -> Array:
+        """Return the convolution's output (T, 2H); what lies outside the text counts as zeros."""
+        half, length = self._window // 2, len(ids_T)
+        if not self._offsets:
+            padded = np.zeros((length + 2 * half, x_TH.shape[1]), np.float32)
+            padded[half : half + length] = x_TH
+            windows = np.concatenate([padded[i : i + length] for i in range(self._window)], axis=1)
+            flat: Array = windows @ self._convolution + self._convolution_bias
+            return flat
+        y_T2H: Array = np.take(self._offsets[half], ids_T, axis=0)
+        for step in range(1, min(half, length - 1) + 1):
+            y_T2H[step:] += np.take(self._offsets[half - step], ids_T[:-step], axis=0)
+            y_T2H[:-step] += np.take(self._offsets[half + step], ids_T[step:], axis=0)
+        return y_T2H
+
+    def _per_token(self) -> list[Array]:
+        """Multiply the convolution with every embedding once: one table (V, 2H) per place in the window.
+
+        A token's share of its neighbours' outputs depends on the token alone, so that looking it up replaces
+        the product (a third of the time). Empty where the tables would be too large.
+        """
+        table = self._table
+        if isinstance(table, QuantizedTensor) or len(table) * self._convolution.size * 4 > (
+            UNPACKED_LIMIT_BYTES * table.shape[1]
+        ):
+            return []
+        width = table.shape[1]
+        tables = [table @ self._convolution[i * width : (i + 1) * width] for i in range(self._window)]
+        tables[self._window // 2] += self._convolution_bias
+        return tables
 
     def _rows(self, ids_T: Array) -> Array:
         table = self._table

@@ -20,6 +20,9 @@ CACHED_WORDS: Final = 1 << 16
 CHARACTERS_PER_TOKEN: Final = 40
 """Text beyond this many characters per allowed token is cut before tokenizing, so that huge texts stay quick."""
 
+WHOLE: Final = 1 << 30
+"""A limit that no text reaches: of a pair, the longer text is cut first, so both lengths must be known."""
+
 Ids = list[int]
 
 
@@ -45,9 +48,15 @@ class Tokenizer:
         self._words: dict[str, tuple[int, ...]] = {}
         self._full: Any = None
 
-    def ids(self, text: str) -> tuple[Ids, bool]:
-        """Return ids of at most `max_length` tokens, and whether the text had more."""
-        limit = self.max_length
+    def pair_ids(self, first: str, second: str, limit: int) -> tuple[Ids, Ids, bool]:
+        """Return the ids of two texts, cut to `limit` tokens together, and whether something was cut."""
+        a, a_cut = self.ids(first, WHOLE)
+        b, b_cut = self.ids(second, WHOLE)
+        cut = a_cut or b_cut or len(a) + len(b) > limit
+        return *truncate_pair(a, b, limit), cut
+
+    def ids(self, text: str, limit: int) -> tuple[Ids, bool]:
+        """Return ids of at most `limit` tokens, and whether the text had more."""
         if not (self._fast and text.isascii()) or self._holds_reserved(text):
             return self._slow_ids(text, limit)
         if not text.isprintable():
@@ -96,7 +105,7 @@ class Tokenizer:
             full.no_padding()
             full.no_truncation()
             self._full = full
-        most = CHARACTERS_PER_TOKEN * (limit + 16)
+        most = CHARACTERS_PER_TOKEN * (self.max_length + 16)
         clean = text[:most].encode("utf-8", "replace").decode("utf-8")
         found: Ids = self._full.encode(clean, add_special_tokens=False).ids
         return found[:limit], len(found) > limit or len(text) > most
@@ -137,7 +146,8 @@ def _is_plain_wordpiece(spec: Mapping[str, Any]) -> bool:
     """Whether ASCII text is cut exactly as BERT's own tokenizer does."""
     model, normalizer = spec["model"], spec.get("normalizer") or {}
     return bool(
-        model.get("type") == "WordPiece"
+        len(model["vocab"])
+        and model.get("type") == "WordPiece"
         and model.get("continuing_subword_prefix") == "##"
         and model.get("unk_token") in model["vocab"]
         and normalizer.get("type") == "BertNormalizer"

@@ -24,7 +24,7 @@ from minikin.plan.budget import Limits, Measured, reasons, refuse_if_impossible
 from minikin.plan.candidates import Candidate, propose
 from minikin.plan.search import halving, last_scores
 from minikin.recipe import ladder
-from minikin.recipe.schema import Recipe
+from minikin.recipe.schema import Objective, Recipe
 from minikin.runtimes import Kin
 from minikin.runtimes import open as open_kin
 from minikin.steps.context import Build, Material
@@ -63,7 +63,8 @@ def candidates_of(recipe: Recipe, teacher_shape: tuple[int, int, int, int] | Non
     found = propose(families, starts, teacher_shape)
     if not found:
         raise UserError(
-            "student.start: cut needs a bert-shaped teacher with enough layers and width. Use start: grown, or another teacher."
+            "student.start: cut needs a bert-shaped teacher with enough layers and width. "
+            "Use start: grown, or another teacher."
         )
     return [replace(c, schemes=schemes) for c in found]
 
@@ -102,6 +103,12 @@ def measured(
                 continue
             student = student or make(candidate, base, sample[:64], seed)
             found.append(_measure(candidate, scheme, student, sample, limits))
+    if all(m.forecast for m in found):
+        # nothing can fit: measure the smallest, so that the budget that is named is really possible
+        least = min(found, key=lambda m: m.size_mib)
+        student = make(least.candidate, base, sample[:64], seed)
+        found.append(_measure(least.candidate, least.scheme, student, sample, limits))
+        found.remove(least)
     return found
 
 
@@ -123,7 +130,7 @@ def useful(all_measured: Sequence[Measured]) -> list[Measured]:
     """Of one candidate's schemes, drop those that are neither smaller nor faster than another one."""
     kept = []
     for m in all_measured:
-        rivals = [o for o in all_measured if o.candidate == m.candidate and o is not m]
+        rivals = [o for o in all_measured if o.candidate == m.candidate and o is not m and not o.forecast]
         # timings within 5 % are the same timing
         worse = any(o.size_mib <= m.size_mib and o.latency_ms_p50 <= m.latency_ms_p50 * 0.95 for o in rivals)
         if not worse:
@@ -136,6 +143,9 @@ def plan(build: Build, material: Material, base: Roots, signals: Signals) -> Cho
     recipe, limits = build.recipe, limits_of(build.recipe)
     candidates = candidates_of(recipe, base.teacher_shape)
     inputs = build.inputs(
+        material.data.digest,
+        recipe.data.max_length,
+        [recipe.train.model_dump(exclude={"threads"}), recipe.distil.epochs],
         signals.digest,
         material.digest,
         base.tokenizer_json,
@@ -206,7 +216,7 @@ def _trial(build: Build, material: Material, base: Roots, signals: Signals, cand
     part = _rows(signals, rows)
     student = make(candidate, base, data.train.texts[:64], recipe.seed)
     layers = base.teacher_shape[0] if base.teacher_shape else 0
-    simple = [o for o in recipe.distil.objectives if o.name in ("kl", "gold", "pooled")] or recipe.distil.objectives
+    simple = [o for o in recipe.distil.objectives if o.name in ("kl", "gold", "pooled")] or [Objective(name="kl")]
     settings = settings_of(build, candidate, len(part), RUNG_SHARE[rung])
     held_out = (module.tokens(student, data.validation.texts), data.validation.labels_N)
     student = train(build, candidate, student, part, objectives_of(simple, candidate, layers), settings, held_out)
@@ -298,13 +308,19 @@ def scheme_for(
     build: Build, student: Student, schemes: Sequence[Scheme], validation: Split
 ) -> tuple[Scheme, list[dict[str, Any]]]:
     """Choose how to store the weights: the smallest scheme within half a point of the best on validation."""
-    tried = []
+    tried: list[dict[str, Any]] = []
     for scheme in schemes:
         with tempfile.TemporaryDirectory() as temporary:
-            package.write(Path(temporary), quantize(student, scheme), recipe_yaml="", extra={"pair": not isinstance(validation.texts[0], str)})
+            package.write(
+                Path(temporary),
+                quantize(student, scheme),
+                recipe_yaml="",
+                extra={"pair": not isinstance(validation.texts[0], str)},
+            )
             kin = open_kin(Path(temporary), threads=1, verify=False)
             accuracy = quality(kin, validation, resamples=1).accuracy
             tried.append({"scheme": scheme, "accuracy": accuracy, "size_mib": kin.manifest.size_mib})
     best = max(t["accuracy"] for t in tried)
     close = [t for t in tried if t["accuracy"] >= best - 0.005]
-    return min(close, key=lambda t: t["size_mib"])["scheme"], tried
+    smallest: Scheme = min(close, key=lambda t: float(t["size_mib"]))["scheme"]
+    return smallest, tried

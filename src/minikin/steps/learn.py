@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from minikin.base import digest
+from minikin.base.errors import UserError
 from minikin.base.joined import Joined
 from minikin.base.types import Array, Encoded, Progress, Signals, Student, Text, no_progress
 from minikin.compress import prune, vocabulary
@@ -153,8 +155,14 @@ def objectives_of(specs: Sequence[ObjectiveSpec], candidate: Candidate, teacher_
         if candidate.family == "static" and spec.name in INSIDE:
             continue
         layers = spec.layers or _spread(candidate.layers, teacher_layers, spec.name)
+        if layers and not candidate.layers >= max(layers) >= min(layers) >= (spec.name == "attention"):
+            raise UserError(
+                f"distil.objectives: '{spec.name}' names layer {max(layers)} of {candidate.name}, which has 0 (the "
+                f"embeddings, no attention there) to {candidate.layers}."
+            )
         found.append(Objective(spec.name, spec.weight, spec.temperature, layers))
-    return found
+    # a static student can learn from no token states: what is left to it is the answer
+    return found or [Objective("kl")]
 
 
 def _spread(mine: int, theirs: int, name: str) -> dict[int, int]:
@@ -197,15 +205,15 @@ def train(
     return torch_module.to_student(student)
 
 
-def distilled(
-    build: Build, material: Material, base: Roots, candidate: Candidate, signals: Signals
-) -> Student:
+def distilled(build: Build, material: Material, base: Roots, candidate: Candidate, signals: Signals) -> Student:
     """The chosen candidate, trained in full on everything that the teacher said (or on gold labels alone)."""
     data, recipe = material.data, build.recipe
     layers = base.teacher_shape[0] if base.teacher_shape else 0
     objectives = objectives_of(recipe.distil.objectives, candidate, layers)
     settings = settings_of(build, candidate, len(material.texts))
     inputs = build.inputs(
+        data.digest,
+        recipe.data.max_length,
         signals.digest,
         material.digest,
         asdict(candidate),
@@ -274,14 +282,21 @@ def control(build: Build, material: Material, candidate: Candidate) -> Student:
     data, spec = material.data, build.recipe.teacher
     assert spec is not None
     settings = settings_of(build, candidate, len(data.train), share=0.5)
-    inputs = build.inputs(data.digest, asdict(candidate), asdict(settings), spec.model, build.recipe.student.vocabulary)
+    checkpoint = resolve(spec.model, spec.revision)
+    max_length = build.recipe.data.max_length
+    inputs = build.inputs(
+        [data.digest, digest.of_texts(data.unlabelled.texts), max_length, build.recipe.student.vocabulary],
+        asdict(candidate),
+        asdict(settings),
+        checkpoint.weights_sha256,
+        spec.fit,
+    )
     done = build.run.has("control", inputs)
     words = "taken from the run folder" if done else f"the same {candidate.name} without the teacher"
     with build.stages.stage("control", words) as progress:
 
         def do(out: Path, scratch: Path) -> None:
-            checkpoint = resolve(spec.model, spec.revision)
-            found = LocalTeacher(checkpoint, data.labels, build.recipe.data.max_length, seed=build.recipe.seed)
+            found = LocalTeacher(checkpoint, data.labels, max_length, seed=build.recipe.seed)
             student = make(candidate, roots(build, material, found), data.train.texts[:PROBE_TEXTS], build.recipe.seed)
             held_out = (module.tokens(student, data.validation.texts), data.validation.labels_N)
             student = train(

@@ -69,7 +69,12 @@ def measure(
 
 
 def everyone(
-    build: Build, material: Material, kin: Runtime, kin_size: float, teacher: LocalTeacher | None, control: tuple[Runtime, float] | None
+    build: Build,
+    material: Material,
+    kin: Runtime,
+    kin_size: float,
+    teacher: LocalTeacher | None,
+    control: tuple[Runtime, float] | None,
 ) -> dict[str, Subject]:
     """Measure teacher, student, student without the teacher, and TF-IDF on the same test texts."""
     data, seed = material.data, build.recipe.seed
@@ -157,7 +162,8 @@ def notes(found: Mapping[str, Subject], labels_N: Array, seed: int) -> list[str]
         with_without = compare.paired(student.quality, alone.quality, labels_N, seed)
         if with_without.interval[0] <= 0:
             said.append(
-                f"The teacher did not help measurably: the same student without it reaches {alone.quality.accuracy:.1%}."
+                "The teacher did not help measurably: the same student without it reaches "
+                f"{alone.quality.accuracy:.1%}."
             )
         teacher = found.get("teacher")
         if teacher is not None:
@@ -255,5 +261,3 @@ def sentence(found: Mapping[str, Subject], gate: Mapping[str, Any]) -> str:
             f"{gate['size_ratio']:.0f}× smaller and {gate['speed_ratio']:.0f}× faster"
         )
     return f"{'Passed' if gate['passed'] else 'Failed'}: it {body}."
-
-

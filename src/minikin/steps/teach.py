@@ -42,7 +42,14 @@ def tuned(build: Build, material: Material) -> LocalTeacher:
     if not spec.fit:
         return teacher
     epochs = spec.epochs or epochs_for(len(data.train), TUNING_PASSES, 3, 10)
-    inputs = build.inputs(data.digest, checkpoint.weights_sha256, spec.model_dump(), epochs, build.recipe.data.max_length)
+    inputs = build.inputs(
+        data.digest,
+        checkpoint.weights_sha256,
+        spec.model_dump(exclude={"model", "revision"}),
+        epochs,
+        build.recipe.data.max_length,
+        build.recipe.train.patience,
+    )
     done = build.run.has("teacher", inputs)
     with build.stages.stage("tune", "taken from the run folder" if done else f"tuning for {epochs} epochs") as progress:
 
@@ -56,7 +63,13 @@ def tuned(build: Build, material: Material) -> LocalTeacher:
 
 
 def _tune(
-    build: Build, teacher: LocalTeacher, material: Material, spec: TeacherSpec, epochs: int, scratch: Path, progress: Progress
+    build: Build,
+    teacher: LocalTeacher,
+    material: Material,
+    spec: TeacherSpec,
+    epochs: int,
+    scratch: Path,
+    progress: Progress,
 ) -> dict[str, object]:
     data = material.data
     if spec.freeze_embeddings:
@@ -86,7 +99,7 @@ def _tune(
 def asked(build: Build, material: Material, teacher: LocalTeacher) -> Signals:
     """Ask the teacher about every text, once, and open what it said."""
     wanted = kept_kinds(build)
-    layers = sorted({its for o in build.recipe.distil.objectives for its in (o.layers or {}).values()})
+    layers = _layers(build)
     inputs = build.inputs(teacher.digest, material.digest, wanted, layers)
     done = build.run.has("signals", inputs)
     words = "taken from the run folder" if done else f"asking about {len(material.texts):,} texts"
@@ -99,6 +112,14 @@ def asked(build: Build, material: Material, teacher: LocalTeacher) -> Signals:
             ),
         )
     return store.read(folder, material.texts, gold(material))
+
+
+def _layers(build: Build) -> list[int]:
+    """The teacher's layers to store; none named means all, as soon as one objective leaves its layers open."""
+    layered = [o for o in build.recipe.distil.objectives if o.name in ("hidden", "attention")]
+    if any(o.layers is None for o in layered):
+        return []
+    return sorted({its for o in layered for its in (o.layers or {}).values()})
 
 
 def kept_kinds(build: Build) -> list[str]:

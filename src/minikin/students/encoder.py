@@ -140,9 +140,7 @@ class _Seen:
         return [
             block.attention.output.dense.register_forward_pre_hook(lambda _m, x: self._add("heads", i, x[0])),
             block.output.dense.register_forward_pre_hook(lambda _m, x: self._add("neurons", i, x[0])),
-            block.register_forward_hook(
-                lambda _m, x, y: self._layer(i, x[0], y[0] if isinstance(y, tuple) else y)
-            ),
+            block.register_forward_hook(lambda _m, x, y: self._layer(i, x[0], y[0] if isinstance(y, tuple) else y)),
         ]
 
     def _add(self, kind: str, i: int, x_BTU: Tensor) -> None:
@@ -158,7 +156,7 @@ class _Seen:
 
     def saliency(self, student: Student) -> Saliency:
         """Turn the sums into scores: RMS activation times the norm of the outgoing weights."""
-        tensors = student.dequantized().tensors
+        tensors = {name: np.asarray(t) for name, t in student.dequantized().tensors.items()}
         heads = int(student.config["num_attention_heads"])
         neurons, per_head = [], []
         for i in range(len(self.cosines)):
@@ -167,8 +165,6 @@ class _Seen:
             neurons.append(saliency.output_norm(rms["neurons"], tensors[f"{prefix}.output.dense.weight"]))
             units = saliency.output_norm(rms["heads"], tensors[f"{prefix}.attention.output.dense.weight"])
             per_head.append(np.sqrt(np.square(units).reshape(heads, -1).sum(1)))
-        hidden = np.mean(
-            [np.sqrt(self.squares["hidden", i] / max(1, self.count)) for i in range(len(self.cosines))], 0
-        )
+        hidden = np.mean([np.sqrt(self.squares["hidden", i] / max(1, self.count)) for i in range(len(self.cosines))], 0)
         blocks = 1.0 - self.cosines / max(1, self.count)
         return Saliency(hidden, np.stack(per_head), np.stack(neurons), blocks)

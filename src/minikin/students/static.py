@@ -66,9 +66,7 @@ class StaticModule(nn.Module):
         super().__init__()
         self.config = dict(student.config)
         tensors = student.dequantized().tensors
-        self.weights = nn.ParameterDict(
-            {k: nn.Parameter(torch.from_numpy(np.array(v))) for k, v in tensors.items()}
-        )
+        self.weights = nn.ParameterDict({k: nn.Parameter(torch.from_numpy(np.array(v))) for k, v in tensors.items()})
 
     def forward(self, ids_BT: Tensor, mask_BT: Tensor, segments_BT: Tensor | None) -> Outputs:
         """Logits and the vector that the head reads."""
@@ -99,9 +97,9 @@ class StaticModule(nn.Module):
         half = int(self.config["window"]) // 2
         padded = F.pad(x_BTH, (0, 0, half, half))
         window = torch.cat([padded[:, i : i + x_BTH.shape[1]] for i in range(2 * half + 1)], dim=-1)
-        value, gate = F.linear(
-            window, self.weights["convolution_weight"], self.weights["convolution_bias"]
-        ).chunk(2, -1)
+        value, gate = F.linear(window, self.weights["convolution_weight"], self.weights["convolution_bias"]).chunk(
+            2, -1
+        )
         return value * torch.sigmoid(gate)
 
     def to_student(self, like: Student) -> Student:

@@ -14,7 +14,7 @@ from minikin.base.types import Student
 def save(student: Student, folder: Path) -> None:
     """Write a float student into an existing folder."""
     tensors = {k: np.ascontiguousarray(v) for k, v in student.dequantized().tensors.items()}
-    save_file(tensors, folder / "student.safetensors")  # type: ignore[arg-type]
+    save_file(tensors, folder / "student.safetensors")
     about = {
         "family": student.family,
         "config": dict(student.config),

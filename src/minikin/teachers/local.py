@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -40,7 +41,7 @@ class TeacherModule(nn.Module):
 
     def forward(self, ids_BT: Tensor, mask_BT: Tensor, segments_BT: Tensor | None) -> Outputs:
         """Logits, sentence vector and, if `inside`, hidden states and attention maps averaged over heads."""
-        more = {} if segments_BT is None else {"token_type_ids": segments_BT}
+        more: dict[str, Any] = {} if segments_BT is None else {"token_type_ids": segments_BT}
         if self.inside:
             more |= {"output_hidden_states": True, "output_attentions": True}
         out = self.encoder(input_ids=ids_BT, attention_mask=mask_BT, **more)
@@ -62,12 +63,22 @@ class ClassifierModule(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        self.inside = False
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The model without its head."""
+        body: Any = self.model
+        return body.base_model  # type: ignore[no-any-return]
 
     def forward(self, ids_BT: Tensor, mask_BT: Tensor, segments_BT: Tensor | None) -> Outputs:
-        """Logits, and the first token's last state as the sentence vector."""
-        more = {} if segments_BT is None else {"token_type_ids": segments_BT}
+        """Logits, and the first token's last state as the sentence vector; attention maps if `inside`."""
+        more: dict[str, Any] = {} if segments_BT is None else {"token_type_ids": segments_BT}
+        if self.inside:
+            more["output_attentions"] = True
         out = self.model(input_ids=ids_BT, attention_mask=mask_BT, output_hidden_states=True, **more)
-        return Outputs(out.logits, out.hidden_states[-1][:, 0], out.hidden_states)
+        maps = tuple(a.mean(1) for a in out.attentions) if self.inside else ()
+        return Outputs(out.logits, out.hidden_states[-1][:, 0], out.hidden_states, maps)
 
 
 class LocalTeacher:
@@ -89,16 +100,16 @@ class LocalTeacher:
         transformers_logging.disable_progress_bar()
         try:
             config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True)
-            self.module = (
-                _tunable(checkpoint, config, len(labels), seed) if fit else _ready(checkpoint, self.labels)
-            )
-        except (OSError, ValueError, KeyError) as error:
+            self.module = _tunable(checkpoint, config, len(labels), seed) if fit else _ready(checkpoint, self.labels)
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise TeacherError(
-                f"teacher: {checkpoint.name} can't be loaded from {checkpoint.folder}: {error}"
+                f"teacher: {checkpoint.name} can't be loaded from {checkpoint.folder}: {error}. "
+                "Save model and tokenizer there again, or give another one."
             ) from error
         self.module.eval()
         self.config = config
-        self.tokenizer_json = (checkpoint.folder / "tokenizer.json").read_text(encoding="utf-8")
+        self.tokenizer_json = _tokenizer(checkpoint)
+        _refuse_if_short(checkpoint.name, config, max_length)
         self.tuned = ""
 
     @property
@@ -129,9 +140,7 @@ class LocalTeacher:
         if "hidden" in keep:
             said["hidden"] = {i: _cut(h, lengths_B) for i, h in enumerate(out.hidden_LBTH)}
         if "attention" in keep:
-            said["attention"] = {
-                i + 1: _cut(a, lengths_B, square=True) for i, a in enumerate(out.attention_LBTT)
-            }
+            said["attention"] = {i + 1: _cut(a, lengths_B, square=True) for i, a in enumerate(out.attention_LBTT)}
         if "relations" in keep:
             said["relations"] = {name: _cut(v, lengths_B) for name, v in vectors.items()}
         return said
@@ -148,9 +157,7 @@ class LocalTeacher:
 
     def save(self, folder: Path) -> None:
         """Write the tuned weights and what they were tuned for."""
-        save_file(
-            {k: v.contiguous() for k, v in self.module.state_dict().items()}, folder / "model.safetensors"
-        )
+        save_file({k: v.contiguous() for k, v in self.module.state_dict().items()}, folder / "model.safetensors")
         (folder / "teacher.json").write_text(json.dumps({"labels": self.labels}), encoding="utf-8")
 
     def load(self, folder: Path) -> LocalTeacher:
@@ -168,7 +175,8 @@ class LocalTeacher:
 
     def token_embeddings(self) -> Array:
         """Input embeddings (V, H) of every piece of the vocabulary."""
-        weights: Tensor = self.module.encoder.get_input_embeddings().weight
+        encoder: Any = self.module.encoder
+        weights: Tensor = encoder.get_input_embeddings().weight
         return weights.detach().float().numpy()
 
     @torch.inference_mode()
@@ -189,19 +197,23 @@ class LocalTeacher:
     def as_student(self) -> Student:
         """The tuned teacher as a BERT classifier value, which can be cut; raises TeacherError for other shapes.
 
-        Its pooler starts as the identity: the teacher pools by mean, the student reads [CLS].
+        The pooler of a tuned one starts as the identity: the teacher pools by mean, the student reads [CLS]. A
+        classifier that came as it is keeps its own.
         """
         if self.config.model_type != "bert":
             raise TeacherError(
                 f"A {self.config.model_type} teacher can't be cut yet: only bert shapes can. Use student.start: grown."
             )
         state = {k: v.numpy() for k, v in self.module.state_dict().items()}
-        tensors = {f"bert.{k[8:]}": v for k, v in state.items() if k.startswith("encoder.")}
-        tensors = {k: v for k, v in tensors.items() if "pooler" not in k and "_ids" not in k}
-        width = int(self.config.hidden_size)
-        tensors["bert.pooler.dense.weight"] = np.eye(width, dtype=np.float32)
-        tensors["bert.pooler.dense.bias"] = np.zeros(width, np.float32)
-        tensors["classifier.weight"], tensors["classifier.bias"] = state["head.weight"], state["head.bias"]
+        if self.fit:
+            tensors = {f"bert.{k[8:]}": v for k, v in state.items() if k.startswith("encoder.")}
+            width = int(self.config.hidden_size)
+            tensors["bert.pooler.dense.weight"] = np.eye(width, dtype=np.float32)
+            tensors["bert.pooler.dense.bias"] = np.zeros(width, np.float32)
+            tensors["classifier.weight"], tensors["classifier.bias"] = state["head.weight"], state["head.bias"]
+        else:
+            tensors = {k.removeprefix("model."): v for k, v in state.items()}
+        tensors = {k: v for k, v in tensors.items() if "_ids" not in k}
         positions = "bert.embeddings.position_embeddings.weight"
         tensors[positions] = tensors[positions][: self.max_length]
         config = {
@@ -231,20 +243,19 @@ KEPT_CONFIG = (
 
 def _tunable(checkpoint: Checkpoint, config: Any, classes: int, seed: int) -> nn.Module:
     # dropout off: on a CPU its random numbers cost a quarter of the step, and it did not help (LOG.md)
-    off = {
-        k: 0.0
-        for k in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout")
-        if hasattr(config, k)
-    }
-    encoder = AutoModel.from_pretrained(checkpoint.folder, local_files_only=True, use_safetensors=True, **off)
+    off = {k: 0.0 for k in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout") if hasattr(config, k)}
+    encoder, loaded = AutoModel.from_pretrained(
+        checkpoint.folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **off
+    )
+    _refuse_if_partial(loaded["missing_keys"])
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
     return TeacherModule(encoder, _pooling(checkpoint.folder), int(config.hidden_size), classes, seed)
 
 
 def _ready(checkpoint: Checkpoint, labels: tuple[str, ...]) -> nn.Module:
-    model = AutoModelForSequenceClassification.from_pretrained(
-        checkpoint.folder, local_files_only=True, use_safetensors=True
+    model, loaded = AutoModelForSequenceClassification.from_pretrained(
+        checkpoint.folder, local_files_only=True, use_safetensors=True, output_loading_info=True
     )
     theirs = [model.config.id2label[i] for i in range(model.config.num_labels)]
     if sorted(theirs) != sorted(labels):
@@ -253,10 +264,43 @@ def _ready(checkpoint: Checkpoint, labels: tuple[str, ...]) -> nn.Module:
             f"teacher: {checkpoint.name} answers with other labels than the data (for example {missing}). "
             "Set teacher.fit: true to tune it on the data."
         )
+    _refuse_if_partial(loaded["missing_keys"])
     order = [theirs.index(label) for label in labels]
     head = model.classifier.out_proj if hasattr(model.classifier, "out_proj") else model.classifier
     head.weight.data, head.bias.data = head.weight.data[order], head.bias.data[order]
     return ClassifierModule(model)
+
+
+def _refuse_if_partial(missing: Iterable[str]) -> None:
+    """Raise ValueError when weights were not in the file: transformers would go on with random ones."""
+    lacking = sorted(name for name in missing if "pooler" not in name)
+    if lacking:
+        more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+        raise ValueError(f"its weights lack {lacking[0]}{more}, which its config.json describes")
+
+
+def _refuse_if_short(name: str, config: Any, max_length: int) -> None:
+    """Raise TeacherError when the teacher has fewer positions than the recipe reads tokens."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is None:
+        return
+    # RoBERTa and its kin begin to count after the padding id
+    offset = 2 if int(positions) % 64 == 2 else 0
+    if positions - offset < max_length:
+        raise TeacherError(
+            f"teacher: {name} reads at most {positions - offset} tokens, and data.max_length is {max_length}. "
+            f"Set data.max_length: {positions - offset}."
+        )
+
+
+def _tokenizer(checkpoint: Checkpoint) -> str:
+    path = checkpoint.folder / "tokenizer.json"
+    try:
+        text = path.read_text(encoding="utf-8")
+        Tokenizer.from_str(text)
+    except Exception as error:  # the library raises plain Exception
+        raise TeacherError(f"teacher: {path} can't be read as a fast tokenizer: {error}. Save it again.") from error
+    return text
 
 
 def _pooling(folder: Path) -> str:

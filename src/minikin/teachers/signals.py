@@ -7,6 +7,7 @@ for what is inside, `hidden.3.npy` with `hidden.3.offsets.npy` and the like (flo
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ def collect(
     `layers` says which layers of `hidden` and `attention` to store. Shards of 1,024 texts are finished one by
     one in `scratch`; a killed run goes on after the last whole shard.
     """
+    leave_nothing = scratch is None
     scratch = scratch or folder / "shards"
     scratch.mkdir(parents=True, exist_ok=True)
     starts = range(0, len(texts), SHARD)
@@ -45,16 +47,16 @@ def collect(
         if not path.is_file():
             chunk = [texts[i] for i in range(start, min(start + SHARD, len(texts)))]
             temporary = scratch / f"{number:06d}.part.npz"
-            np.savez(temporary, **_ask(teacher, chunk, keep, layers))
+            np.savez(temporary, **_ask(teacher, chunk, keep, layers))  # type: ignore[arg-type]
             temporary.replace(path)
         progress((number + 1) / len(starts), f"{min(start + SHARD, len(texts)):,} texts")
     _join([scratch / f"{n:06d}.npz" for n in range(len(starts))], folder)
+    if leave_nothing:
+        shutil.rmtree(scratch)
     atomic.write_json(folder / META, {"texts": len(texts), "keep": sorted(keep), "teacher": teacher.digest})
 
 
-def _ask(
-    teacher: Teacher, chunk: Sequence[Text], keep: Sequence[str], layers: Sequence[int]
-) -> dict[str, Array]:
+def _ask(teacher: Teacher, chunk: Sequence[Text], keep: Sequence[str], layers: Sequence[int]) -> dict[str, Array]:
     """Ask about one shard, batched by length, and put the answers back in order."""
     lengths_N = np.array([len(t) if isinstance(t, str) else len(t[0]) + len(t[1]) for t in chunk])
     order_N = np.argsort(lengths_N, kind="stable")

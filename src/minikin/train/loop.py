@@ -65,9 +65,7 @@ def optimise(
     """
     _keep_freed_memory()
     accelerator = Accelerator()
-    optimizer = torch.optim.AdamW(
-        _groups(module, settings, heads), weight_decay=settings.weight_decay, fused=True
-    )
+    optimizer = torch.optim.AdamW(_groups(module, settings, heads), weight_decay=settings.weight_decay, fused=True)
     per_epoch = len(bucketed(lengths_N, settings.batch, settings.seed, 0))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_then_decay(settings, per_epoch))
     state = _State(module, optimizer, schedule, settings, scratch)
@@ -105,9 +103,7 @@ def optimise(
 class _State:
     """Everything that a killed run needs to go on, and the weights of the best epoch so far."""
 
-    def __init__(
-        self, module: nn.Module, optimizer: Any, schedule: Any, settings: Settings, scratch: Path | None
-    ):
+    def __init__(self, module: nn.Module, optimizer: Any, schedule: Any, settings: Settings, scratch: Path | None):
         self.module, self.optimizer, self.schedule = module, optimizer, schedule
         self.path = scratch / "training.pt" if scratch else None
         self.settings = settings
@@ -160,11 +156,12 @@ class _State:
 
 
 def _groups(module: nn.Module, settings: Settings, heads: tuple[str, ...]) -> list[dict[str, Any]]:
-    body, head = [], []
+    body: list[nn.Parameter] = []
+    head: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             (head if heads and name.startswith(heads) else body).append(parameter)
-    groups = [{"params": body, "lr": settings.learning_rate}]
+    groups: list[dict[str, Any]] = [{"params": body, "lr": settings.learning_rate}]
     if head:
         groups.append({"params": head, "lr": settings.learning_rate * settings.head_ratio})
     return groups

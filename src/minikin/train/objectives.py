@@ -83,18 +83,22 @@ def check(objectives: Sequence[Objective], signals: Signals, family: str) -> Non
                 raise UserError("Objective 'gold' needs labelled texts, and there are none.")
         elif not signals.can(need):
             raise UserError(f"Objective '{objective.name}' needs the teacher's {need}, which was not stored.")
-        if family == "static" and objective.name in INSIDE:
+        stored = {"hidden": signals.hidden, "attention": signals.attention}.get(objective.name, {})
+        lacking = sorted(set(objective.layers.values()) - set(stored)) if objective.name != "relations" else []
+        if lacking:
             raise UserError(
-                f"Objective '{objective.name}' needs an encoder; a static student has no token states."
+                f"Objective '{objective.name}' needs the teacher's layers {lacking}, and {sorted(stored)} are stored."
             )
+        if objective.name in ("hidden", "attention") and not objective.layers:
+            raise UserError(f"Objective '{objective.name}' names no layers: map student layers to teacher layers.")
+        if family == "static" and objective.name in INSIDE:
+            raise UserError(f"Objective '{objective.name}' needs an encoder; a static student has no token states.")
 
 
 class Loss(nn.Module):
     """The weighted sum of objectives, with the learned projections from the student's widths to the teacher's."""
 
-    def __init__(
-        self, objectives: Sequence[Objective], signals: Signals, widths: Mapping[str, int], seed: int
-    ) -> None:
+    def __init__(self, objectives: Sequence[Objective], signals: Signals, widths: Mapping[str, int], seed: int) -> None:
         super().__init__()
         self.objectives, self.signals = list(objectives), signals
         self.projections = nn.ModuleDict()
@@ -123,9 +127,7 @@ def _mse(loss: Loss, o: Objective, out: Outputs, batch: Batch) -> Tensor:
 
 
 def _gold(loss: Loss, o: Objective, out: Outputs, batch: Batch) -> Tensor:
-    return response.gold(
-        out.logits_BC, torch.from_numpy(np.asarray(loss.signals.labels_N[batch.rows_B], np.int64))
-    )
+    return response.gold(out.logits_BC, torch.from_numpy(np.asarray(loss.signals.labels_N[batch.rows_B], np.int64)))
 
 
 def _pooled_pair(loss: Loss, batch: Batch) -> Tensor:

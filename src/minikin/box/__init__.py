@@ -1,0 +1,1 @@
+"""What comes in the box: data sets written for minikin, with a recipe each."""

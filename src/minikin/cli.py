@@ -1,0 +1,227 @@
+"""The command line: one verb per command. Everything heavy is imported inside them, so that `--help` is instant."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from minikin import __version__
+
+EPILOG = """\b
+Exit codes:
+  0    done
+  1    something failed inside minikin (--debug shows where)
+  2    bad input: a file, an option, a recipe, a text, a full disk
+  3    the kin was built and measured, and misses the recipe's floor; everything is kept
+  130  stopped with Ctrl-C; the same build goes on where it stopped
+"""
+USAGE_ERRORS = tuple(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+"""What typer says itself, with exit code 2; its class lies elsewhere from release to release."""
+
+
+class Verbs(TyperGroup):
+    """The commands; turns what they raise into a sentence and an exit code, and takes `--debug` anywhere."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Move `--debug` to the front, up to a `--`."""
+        end = args.index("--") if "--" in args else len(args)
+        if "--debug" in args[:end]:
+            args = ["--debug", *(a for i, a in enumerate(args) if a != "--debug" or i > end)]
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; exit with the code of what it raised."""
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort, *USAGE_ERRORS):
+            raise
+        except (Exception, KeyboardInterrupt) as error:
+            from minikin.commands.failure import tell
+
+            raise typer.Exit(tell(error, ctx.invoked_subcommand, ctx.params.get("debug", False))) from None
+
+
+# Plain help: rich's would take as long again as everything else together.
+app = typer.Typer(
+    cls=Verbs,
+    epilog=EPILOG,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+Out = Annotated[Path, typer.Option("-o", "--out", help="Folder of the kin")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override the recipe, e.g. budget.size_mib=1")
+]
+Folder = Annotated[Path, typer.Argument(metavar="KIN", help="Folder that a build wrote")]
+Size = Annotated[float | None, typer.Option(help="Model and tokenizer, in MiB", metavar="MIB")]
+P95 = Annotated[float | None, typer.Option("--latency-ms-p95", help="Raw text to answer, in ms", metavar="MS")]
+Keep = Annotated[float | None, typer.Option(help="Share of the teacher's accuracy to keep", metavar="SHARE")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Show no progress")]
+
+
+def main() -> None:
+    """Entry point of `minikin`."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal of another encoding shows ? instead of failing
+    app()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"minikin {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def everything(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """From a task, some data, a large model and a budget to a small model, proven on the file that ships."""
+
+
+@app.command(short_help="Look at data and write recipe.yaml")
+def new(
+    data: Annotated[str, typer.Argument(help="Examples: CSV, TSV, JSONL, Parquet, or hf:owner/name")],
+    text: Annotated[
+        list[str] | None, typer.Option(help="Column of the text; twice for pairs", metavar="COLUMN")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Column of the label", metavar="COLUMN")] = None,
+    teacher: Annotated[str | None, typer.Option(help="Folder or Hub name; 'none' for gold labels alone")] = None,
+    test: Annotated[str | None, typer.Option(help="Test file; absent: a part of the data", metavar="FILE")] = None,
+    unlabelled: Annotated[
+        str | None, typer.Option(help="More text, which the teacher will label", metavar="FILE")
+    ] = None,
+    size_mib: Size = None,
+    latency_ms_p95: P95 = None,
+    keep: Keep = None,
+    name: Annotated[str | None, typer.Option(help="Name of the kin")] = None,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Where to write it")] = Path("recipe.yaml"),
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Ask nothing")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing recipe")] = False,
+) -> None:
+    """Look at the data, ask what it can't tell, and write recipe.yaml."""
+    from minikin.commands import new as command
+
+    wishes = command.Wishes(
+        data, tuple(text or ()), label, teacher, test, unlabelled, size_mib, latency_ms_p95, keep, name
+    )
+    command.new(wishes, out, ask=not yes and sys.stdin.isatty(), force=force)
+
+
+@app.command(short_help="Recipe, faults, forecast")
+def check(
+    recipe: Annotated[Path, typer.Argument(help="The recipe")],
+    overrides: Overrides = None,
+) -> None:
+    """Show the resolved recipe, every fault at once, and a forecast of time, memory and size."""
+    from minikin.commands import check as command
+
+    command.check(recipe, tuple(overrides or ()))
+
+
+@app.command(short_help="Make the kin that a recipe describes")
+def build(
+    recipe: Annotated[Path, typer.Argument(help="The recipe")],
+    out: Out = Path("kin"),
+    overrides: Overrides = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="Folder of finished steps; absent: OUT.run", metavar="DIR")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make the kin that the recipe describes; a build that was stopped goes on where it stopped."""
+    from minikin.commands import build as command
+
+    command.build(recipe, out, tuple(overrides or ()), run, quiet)
+
+
+@app.command(name="run", short_help="Answer texts, a file, or standard input")
+def run_kin(
+    kin: Folder,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts; pairs two by two")] = None,
+    file: Annotated[Path | None, typer.Option("-f", "--file", help="Read texts from a file")] = None,
+    form: Annotated[str, typer.Option("--format", help="lines, jsonl, csv or auto")] = "auto",
+    text_column: Annotated[
+        list[str] | None, typer.Option(help="Column or key of the text; twice for pairs", metavar="NAME")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Give the probabilities of all labels")] = False,
+    threads: Annotated[int, typer.Option(help="Threads of one computation")] = 1,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say what was loaded and how fast it was")] = False,
+) -> None:
+    """Answer texts, a file, or standard input: one JSON object per text, in order, as they come."""
+    from minikin.commands import run as command
+
+    columns = tuple(text_column or ())
+    command.run(kin, tuple(texts or ()), file, form, columns, everything=everything, threads=threads, verbose=verbose)
+
+
+@app.command(short_help="Latency, throughput, cold start, memory")
+def bench(
+    kin: Folder,
+    teacher: Annotated[
+        str | None, typer.Option(help="Measure this teacher (folder or Hub name) here and now too")
+    ] = None,
+    on: Annotated[str | None, typer.Option(help="File of texts; absent: the test texts of its recipe")] = None,
+    text_column: Annotated[
+        list[str] | None, typer.Option(help="Column or key of the text; twice for pairs", metavar="NAME")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="Threads of one computation")] = 1,
+) -> None:
+    """Measure latency, throughput, cold start and memory on this machine, beside the teacher's figures."""
+    from minikin.commands import measure as command
+
+    command.bench(kin, teacher, on, tuple(text_column or ()), threads)
+
+
+@app.command(short_help="Two kins on the same texts, paired")
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="KIN_A", help="One kin")],
+    b: Annotated[Path, typer.Argument(metavar="KIN_B", help="Another kin")],
+    on: Annotated[str, typer.Option(help="Labelled test file")],
+    text: Annotated[
+        list[str] | None, typer.Option(help="Column of the text; twice for pairs", metavar="COLUMN")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Column of the label", metavar="COLUMN")] = None,
+    examples: Annotated[int, typer.Option(help="How many changed examples to show", min=0)] = 20,
+) -> None:
+    """Compare two kins on the same texts: paired difference with interval, McNemar, and what changed."""
+    from minikin.commands import measure as command
+
+    command.compare(a, b, on, tuple(text or ()), label, examples)
+
+
+@app.command(short_help="Write report.html again and name it")
+def report(kin: Folder) -> None:
+    """Write report.html and the model card again from what the build measured, and name the file."""
+    from minikin.commands import build as command
+
+    command.report(kin)
+
+
+@app.command(short_help="The main job on the data in the box")
+def demo(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for data, recipe, run and kin")] = Path("demo"),
+    size_mib: Size = None,
+    latency_ms_p95: P95 = None,
+    keep: Keep = None,
+    overrides: Overrides = None,
+    quiet: Quiet = False,
+) -> None:
+    """Do the main job on the data in the box (helpdesk: 24 intents), without any network."""
+    from minikin.commands import build as command
+
+    budget = {"size_mib": size_mib, "latency_ms_p95": latency_ms_p95, "keep": keep}
+    given = tuple(f"budget.{key}={value}" for key, value in budget.items() if value is not None)
+    command.demo(out, given + tuple(overrides or ()), quiet)

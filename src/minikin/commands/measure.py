@@ -1,0 +1,254 @@
+"""`minikin bench` and `minikin compare`: how fast a kin is here and now, and which of two answers better."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.markup import escape
+
+from minikin.base import machine
+from minikin.base.console import console as progress
+from minikin.base.errors import DataError, KinError, UserError
+from minikin.base.types import UNKNOWN_LABEL, Array, Runtime, Split, Text
+from minikin.commands import show
+from minikin.commands import texts as reading
+from minikin.commands.run import usual_columns
+from minikin.measure import speed
+from minikin.measure.compare import Paired, paired
+from minikin.measure.quality import Quality, quality
+from minikin.report import words
+from minikin.runtimes import Kin
+from minikin.runtimes import open as open_kin
+from minikin.runtimes.load import load
+
+TIMED_TEXTS = 256
+TEACHER_CALLS = 60
+TEXT_SHOWN = 90
+SAMPLE = (
+    "where is my order?",
+    "I was charged twice this month, please look into it and send the second payment back to my card.",
+    "cant log in",
+    "Hello, we moved house last week and the new tenants still get our letters. Can you change the address?",
+)
+
+
+def bench(folder: Path, teacher: str | None, on: str | None, columns: tuple[str, ...], threads: int) -> None:
+    """Measure the kin (and the teacher, if named) now, and show the build's own figures beside it."""
+    kin = load(folder, threads=threads)
+    texts, source = bench_texts(kin, on, columns)
+    progress.print(f"measuring on {len(texts)} texts ({escape(source)})")
+    took = speed.latency(kin, texts, repeats=500)
+    rate = speed.throughput(kin, texts)
+    start = speed.cold_start(kin.folder, texts[0])
+    now = {"size_mib": kin.manifest.size_mib, **took.summary(), "throughput_per_s": rate}
+    rows = [_speed_row(f"kin, now, {words.count(threads, 'thread')}", now)]
+    if teacher is not None:
+        there = _teacher_now(teacher, kin, texts)
+        rows.append(_speed_row("teacher, now, PyTorch, 1 thread", there))
+    built = kin.manifest.raw.get("measurements") or {}
+    rows += [_speed_row(f"{n}, when it was built", built[k]) for k, n in show.SUBJECTS.items() if built.get(k)]
+    out = show.out()
+    out.print(show.table(("", "size", "p50", "p95", "texts per second"), rows, bold=0))
+    reference = there if teacher is not None else built.get("teacher")
+    if reference:
+        ratio = reference["latency_ms_p50"] / took.latency_ms_p50
+        when = "" if teacher is not None else " (measured when it was built)"
+        out.print(f"The kin is {words.times(ratio)} as fast as the teacher{when}.")
+    out.print(
+        f"Cold start {start.seconds:.3f} s (import {start.import_s:.3f}, load {start.load_s:.3f}, first answer "
+        f"{start.answer_s:.3f}); memory {start.memory_mib:.0f} MiB, of which Python with numpy {start.base_mib:.0f}."
+    )
+    stamp = machine.stamp()
+    out.print(f"[dim]{escape(stamp['processor'])}, {words.count(stamp['cores'], 'core')}; median of {took.n} calls[/]")
+
+
+def bench_texts(kin: Kin, on: str | None, columns: tuple[str, ...]) -> tuple[list[Text], str]:
+    """Return texts to time and where they are from: a file, the recipe's test file, or a few sentences."""
+    source = on
+    if source is None:
+        source = _test_of(kin.folder)
+        if source is None or not Path(source).is_file():
+            pairs: list[Text] = [(a, b) for a, b in zip(SAMPLE, SAMPLE[1:], strict=False)]
+            return (pairs if kin.manifest.pair else list(SAMPLE)), "a few sentences; give your own with --on"
+    wanted = reading.Wanted(kin.manifest.pair, columns, usual_columns(kin.folder))
+    path = Path(source)
+    stream, codec = reading.of_file(path)
+    with stream:
+        found: list[Text] = []
+        for item in reading.texts(reading.Arriving(stream, codec), "auto", path.suffix, wanted):
+            if not isinstance(item, reading.Bad):
+                found.append(item)
+            if len(found) == TIMED_TEXTS:
+                break
+    if not found:
+        raise DataError(f"{source} holds no text to measure on.")
+    return found, source
+
+
+def _test_of(folder: Path) -> str | None:
+    import yaml
+
+    try:
+        found = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))["data"]["test"]
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return None
+    readable = isinstance(found, str) and Path(found).suffix.lower() in reading.SUFFIXES
+    return found if readable else None
+
+
+def _teacher_now(name: str, kin: Kin, texts: Sequence[Text]) -> dict[str, float]:
+    """Time the teacher; its head is untrained, which changes no timing."""
+    from minikin.commands.build import need_build
+
+    need_build()
+    from minikin.measure.footprint import teacher_size_mib
+    from minikin.steps.teach import threads
+    from minikin.teachers.local import LocalTeacher
+    from minikin.teachers.resolve import resolve
+
+    checkpoint = resolve(name)
+    found = LocalTeacher(checkpoint, kin.labels, kin.manifest.max_length)
+    with threads(1):
+        took = speed.latency(found, texts, repeats=TEACHER_CALLS)
+        rate = speed.throughput(found, texts)
+    return {"size_mib": teacher_size_mib(checkpoint.folder), **took.summary(), "throughput_per_s": rate}
+
+
+def _speed_row(name: str, row: Any) -> tuple[str, ...]:
+    return (
+        name,
+        words.mib(row.get("size_mib")),
+        words.ms(row.get("latency_ms_p50")),
+        words.ms(row.get("latency_ms_p95")),
+        words.significant(row.get("throughput_per_s")),
+    )
+
+
+class Aligned:
+    """A runtime whose columns are put in the order of other labels; what it doesn't know gets 0."""
+
+    def __init__(self, runtime: Runtime, labels: Sequence[str]) -> None:
+        self.runtime, self._labels = runtime, tuple(labels)
+        self._places = [self._labels.index(label) for label in runtime.labels]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels, its own and the others'."""
+        return self._labels
+
+    def probabilities(self, texts: Sequence[Text]) -> Array:
+        """Return probabilities (N, C) over all labels."""
+        own_NC = self.runtime.probabilities(texts)
+        all_NC = np.zeros((len(own_NC), len(self._labels)), own_NC.dtype)
+        all_NC[:, self._places] = own_NC
+        return all_NC
+
+
+def compare(a: Path, b: Path, on: str, columns: tuple[str, ...], label: str | None, examples: int) -> None:
+    """Measure two kins on the same labelled texts and show how they differ."""
+    kins = [open_kin(a), open_kin(b)]
+    if kins[0].manifest.pair != kins[1].manifest.pair:
+        raise KinError(f"Of {a} and {b} one answers to single texts, the other to pairs. They can't be compared.")
+    labels = sorted(set(kins[0].labels) | set(kins[1].labels))
+    split = labelled(on, columns or usual_columns(a), label or _label_of(a), labels, kins[0].manifest.pair)
+    unknown = int((split.labels_N == UNKNOWN_LABEL).sum())
+    if unknown:
+        progress.print(f"{words.count(unknown, 'text')} with a label that neither kin knows; wrong for both")
+    first, second = (quality(Aligned(kin, labels), split) for kin in kins)
+    out = show.out()
+    rows = [_quality_row(name, q, k) for name, q, k in zip((str(a), str(b)), (first, second), kins, strict=True)]
+    out.print(show.table(("", "accuracy", "95 % interval", "macro-F1", "ECE", "size"), rows))
+    for line in difference(paired(first, second, split.labels_N), len(split)):
+        out.print(line)
+    changed = np.flatnonzero(first.predictions_N != second.predictions_N)
+    out.print(f"{words.count(len(changed), 'answer')} of {len(split):,} changed.")
+    if len(changed) and examples:
+        out.print(_changed(split, labels, first, second, changed[:examples]))
+
+
+def labelled(source: str, columns: tuple[str, ...], label: str, labels: Sequence[str], pair: bool) -> Split:
+    """Read a labelled file. Raises DataError with every fault when it can't be used."""
+    from minikin.data.clean import tidy
+    from minikin.data.faults import Bag
+    from minikin.data.formats import batches
+
+    if len(columns) != 1 + pair:
+        raise UserError(f"These kins answer to {'pairs' if pair else 'single texts'}: give --text {1 + pair} time(s).")
+    bag, places = Bag(), {name: i for i, name in enumerate(labels)}
+    texts: list[Text] = []
+    truths: list[int] = []
+    rows: list[int] = []
+    for batch in batches(source, (*columns, label), "test", bag):
+        for row, *values in zip(batch.rows, *batch.columns, strict=True):
+            parts = [tidy("" if v is None else str(v))[0] for v in values]
+            if not parts[-1]:
+                bag.row("missing-label", "test", row)
+                continue
+            texts.append((parts[0], parts[1]) if pair else parts[0])
+            truths.append(places.get(parts[-1], UNKNOWN_LABEL))
+            rows.append(row)
+    bag.raise_if_fatal()
+    for fault in bag.faults():
+        progress.print(f"[yellow]{escape(fault.message)}[/]")
+    if not texts:
+        raise DataError(f"{source} holds no labelled text to compare on.")
+    if max(truths) == UNKNOWN_LABEL:
+        raise DataError(f"{source}: no label in the column '{label}' is known to either kin. Is it the right column?")
+    return Split(texts, np.array(truths, np.int64), np.array(rows, np.int64))
+
+
+def _label_of(folder: Path) -> str:
+    import yaml
+
+    try:
+        return str(yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))["data"]["label"])
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return "label"
+
+
+def difference(found: Paired, texts: int) -> list[str]:
+    """The paired difference in words."""
+    low, high = found.interval
+    lines = [
+        f"First minus second: {words.points(found.difference)} points "
+        f"(95 % interval {words.points(low)} to {words.points(high)}; exact McNemar p {words.p_value(found.mcnemar_p)})",
+        f"Only the first is right on {len(found.only_a):,} of {texts:,} texts, only the second on {len(found.only_b):,}.",
+    ]
+    if low > 0 or high < 0:
+        lines.append(f"The {'first' if low > 0 else 'second'} is better.")
+    else:
+        lines.append("No difference can be told on so many texts.")
+    return lines
+
+
+def _quality_row(name: str, found: Quality, kin: Kin) -> tuple[str, ...]:
+    return (
+        escape(name),
+        words.percent(found.accuracy),
+        show.interval(found.accuracy_interval),
+        words.percent(found.macro_f1),
+        words.significant(found.ece),
+        words.mib(kin.manifest.size_mib),
+    )
+
+
+def _changed(split: Split, labels: Sequence[str], first: Quality, second: Quality, rows: Array) -> Any:
+    from rich.table import Table
+
+    shown = Table("row", "text", "truth", "first", "second", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for i in rows.tolist():
+        text = split.texts[i]
+        whole = text if isinstance(text, str) else " | ".join(text)
+        brief = whole if len(whole) <= TEXT_SHOWN else whole[: TEXT_SHOWN - 1] + "…"
+        truth = split.labels_N[i]
+        cells = [labels[q.predictions_N[i]] for q in (first, second)]
+        marked = [
+            f"[{'green' if q.predictions_N[i] == truth else 'red'}]{escape(cell)}[/]"
+            for q, cell in zip((first, second), cells, strict=True)
+        ]
+        known = escape(labels[truth]) if truth >= 0 else "unknown"
+        shown.add_row(str(split.rows_N[i]), escape(" ".join(brief.split())), known, *marked)
+    return shown

@@ -1,0 +1,169 @@
+"""`minikin run`: texts in, JSON lines out, in order and as they come. Needs the base install only."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from minikin.base.errors import UserError
+from minikin.base.types import Answer, Text
+from minikin.commands import texts as reading
+from minikin.commands.texts import Arriving, Bad, Wanted
+from minikin.runtimes import Kin
+from minikin.runtimes.load import load
+
+TOGETHER = 256
+"""At most so many texts are answered together; fewer when no more have arrived."""
+
+
+def run(
+    folder: Path,
+    given: tuple[str, ...],
+    file: Path | None,
+    form: str,
+    columns: tuple[str, ...],
+    *,
+    everything: bool,
+    threads: int,
+    verbose: bool,
+) -> None:
+    """Answer the texts given, those of a file, or those of standard input.
+
+    A line that holds no text gets `{"error": …, "line": …}` in its place; UserError tells of them at the end.
+    """
+    if form not in reading.FORMATS:
+        raise UserError(f"--format {form}: give one of {', '.join(reading.FORMATS)}.")
+    if given and file is not None:
+        raise UserError("Give texts or --file, not both.")
+    if not given and file is None and sys.stdin.isatty():
+        raise UserError('Give a text ("…"), a file with --file, or pipe lines, JSONL or CSV in.')
+    started = time.perf_counter()
+    kin = load(folder, threads=threads)
+    loaded_s = time.perf_counter() - started
+    wanted = Wanted(kin.manifest.pair, columns, usual_columns(kin.folder))
+    tally = Tally()
+    if given and len(given) == 1 + kin.manifest.pair and sys.stdout.isatty():
+        _readable(kin, _positional(given, kin.manifest.pair)[0], everything)
+        return
+    with _source(given, file, form, wanted) as (items, lines):
+        _stream(kin, items, lines, everything, tally)
+    if verbose:
+        took = time.perf_counter() - started - loaded_s
+        rate = tally.answered / max(took, 1e-9)
+        sys.stderr.write(f"{kin!r} loaded in {loaded_s * 1e3:.0f} ms; {tally.answered:,} texts, {rate:,.0f} per second\n")
+    if tally.truncated:
+        sys.stderr.write(
+            f"{tally.truncated:,} of {tally.answered:,} texts are longer than the {kin.manifest.max_length} tokens "
+            "that this kin reads; the rest was cut off (\"truncated\": true).\n"
+        )
+    if tally.bad:
+        raise UserError(f"{tally.bad:,} lines hold no text; the first is line {tally.first_bad}. They are marked.")
+
+
+class Tally:
+    """What was answered so far."""
+
+    def __init__(self) -> None:
+        self.answered = self.truncated = self.bad = self.first_bad = 0
+
+    def note(self, item: Answer | Bad) -> None:
+        """Count one answer, or one line without a text."""
+        if isinstance(item, Bad):
+            self.first_bad = self.first_bad or item.line
+            self.bad += 1
+        else:
+            self.answered += 1
+            self.truncated += item.truncated
+
+
+def usual_columns(folder: Path) -> tuple[str, ...]:
+    """The text columns of the recipe that the kin was built from; ('text',) when it doesn't say."""
+    path = folder / "recipe.yaml"
+    if not path.is_file():
+        return ("text",)
+    import yaml
+
+    try:
+        text = yaml.safe_load(path.read_text(encoding="utf-8"))["data"]["text"]
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return ("text",)
+    return (text,) if isinstance(text, str) else tuple(str(name) for name in text)
+
+
+def _positional(given: tuple[str, ...], pair: bool) -> list[Text]:
+    if not pair:
+        return list(given)
+    if len(given) % 2:
+        raise UserError("This kin answers to pairs of texts: give them two by two.")
+    return list(zip(given[::2], given[1::2], strict=True))
+
+
+@contextmanager
+def _source(
+    given: tuple[str, ...], file: Path | None, form: str, wanted: Wanted
+) -> Iterator[tuple[Iterator[Text | Bad], Arriving | None]]:
+    """Yield the texts, and the lines that they come from where they arrive one by one."""
+    if given:
+        yield iter(_positional(given, wanted.pair)), None
+        return
+    stream: IO[bytes]
+    stream, codec = reading.of_file(file) if file else (sys.stdin.buffer, "utf-8-sig")
+    try:
+        lines = Arriving(stream, codec)
+        yield reading.texts(lines, form, file.suffix if file else "", wanted), lines
+    finally:
+        if file:
+            stream.close()
+
+
+def _stream(
+    kin: Kin, items: Iterator[Text | Bad], lines: Arriving | None, everything: bool, tally: Tally
+) -> None:
+    """Answer what has arrived, write it out, and only then wait for more."""
+    held: list[Text | Bad] = []
+    for item in items:
+        held.append(item)
+        if len(held) >= TOGETHER or (lines is not None and not lines.ready()):
+            _answer(kin, held, everything, tally)
+            held = []
+    _answer(kin, held, everything, tally)
+
+
+def _answer(kin: Kin, held: list[Text | Bad], everything: bool, tally: Tally) -> None:
+    if not held:
+        return
+    asked: list[Text] = [item for item in held if not isinstance(item, Bad)]
+    answers = iter(kin(asked))
+    for item in held:
+        one = item if isinstance(item, Bad) else next(answers)
+        tally.note(one)
+        sys.stdout.write(json.dumps(_row(one, everything), ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def _row(item: Answer | Bad, everything: bool) -> dict[str, Any]:
+    if isinstance(item, Bad):
+        return {"error": f"line {item.line} {item.why}", "line": item.line}
+    row: dict[str, Any] = {
+        "label": item.label,
+        "confidence": round(item.confidence, 6),
+        "truncated": item.truncated,
+    }
+    if everything:
+        row["probabilities"] = {label: round(p, 6) for label, p in item.probabilities.items()}
+    return row
+
+
+def _readable(kin: Kin, text: Text, everything: bool) -> None:
+    """Show one answer to a person."""
+    answer = kin(text)
+    likely = sorted(answer.probabilities.items(), key=lambda pair: -pair[1])
+    for label, share in likely if everything else likely[:3]:
+        sys.stdout.write(f"{share:7.1%}  {label}\n")
+    if answer.truncated:
+        sys.stderr.write(f"Only the first {kin.manifest.max_length} tokens of the text were read.\n")

@@ -1,0 +1,104 @@
+"""What a build will cost, from numbers known before it: pure arithmetic, called by `minikin check`.
+
+Floating-point operations are counted for the matrix products alone (2 per weight and token, and 4 T H per token
+for the attention itself); a backward pass costs twice a forward pass (Kaplan et al. 2020, section 2.1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIB = 1 << 20
+EFFICIENCY = 0.45
+"""Share of the rate of one large matrix product that whole layers reach."""
+
+STEP_S = 0.0015
+LAYER_STEP_S = 0.0012
+"""What a training step costs beside its arithmetic, once and for each layer: Python, kernels' starts."""
+
+PROCESS_MIB = 600
+"""Resident memory of a process that has imported torch and transformers."""
+
+PADDING = 1.1
+"""Batches of similar lengths still hold some padding."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Rates measured here: GFLOP/s of a float32 matrix product, and nanoseconds of AdamW per weight."""
+
+    gemm_gflops: float
+    update_ns: float
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What decides a model's cost: `layers` is 0 for a static one, `window` the width of its convolution."""
+
+    layers: int
+    hidden: int
+    feed_forward: int
+    vocabulary: int
+    classes: int
+    window: int = 0
+
+    @property
+    def embedding_weights(self) -> int:
+        """Weights of the token table."""
+        return self.vocabulary * self.hidden
+
+    @property
+    def other_weights(self) -> int:
+        """Weights of layers, convolution, pooler and head."""
+        layer = 4 * self.hidden**2 + 2 * self.hidden * self.feed_forward
+        mixing = self.window * 2 * self.hidden**2 if self.window else 0
+        return self.layers * layer + mixing + self.hidden * self.classes
+
+    def gflop(self, tokens: float) -> float:
+        """10⁹ floating-point operations of a forward pass over one text of so many tokens."""
+        products = 2 * tokens * (self.other_weights - self.hidden * self.classes) + 2 * self.hidden * self.classes
+        attention = 4 * tokens**2 * self.hidden * self.layers
+        return (products + attention) / 1e9
+
+
+def asking_s(shape: Shape, texts: int, tokens: float, machine: Machine) -> float:
+    """Seconds to run a model over so many texts, batched by length."""
+    return texts * PADDING * shape.gflop(tokens) / (machine.gemm_gflops * EFFICIENCY)
+
+
+def training_s(
+    shape: Shape,
+    texts: int,
+    epochs: float,
+    batch: int,
+    tokens: float,
+    machine: Machine,
+    *,
+    frozen_embeddings: bool = False,
+) -> float:
+    """Seconds to train a model: three forward passes for each text, and an update of every weight at each step."""
+    steps = epochs * -(-texts // batch)
+    arithmetic = 3 * epochs * asking_s(shape, texts, tokens, machine)
+    weights = shape.other_weights + (0 if frozen_embeddings else shape.embedding_weights)
+    overhead = STEP_S + LAYER_STEP_S * shape.layers
+    return float(arithmetic + steps * (overhead + weights * machine.update_ns / 1e9))
+
+
+def training_mib(shape: Shape, batch: int, tokens: float, *, frozen_embeddings: bool = False) -> float:
+    """MiB that training holds beside the process: weights, gradients, two moments, best copy, activations."""
+    trained = shape.other_weights + (0 if frozen_embeddings else shape.embedding_weights)
+    kept = shape.layers * (10 * shape.hidden + 3 * shape.feed_forward) + 4 * shape.hidden
+    activations = batch * tokens * kept * PADDING + shape.layers * 12 * 2 * batch * tokens**2
+    return (4 * (shape.embedding_weights + 4 * trained + shape.other_weights) + 4 * activations) / MIB
+
+
+def signals_mib(texts: int, tokens: float, classes: int, hidden: int, layers: dict[str, int]) -> float:
+    """MiB on disk of stored signals in float16; `layers` counts what is kept of each kind: pooled, hidden, …"""
+    per_token = hidden * (layers.get("hidden", 0) + 3 * layers.get("relations", 0))
+    per_text = classes + hidden * layers.get("pooled", 0) + layers.get("attention", 0) * tokens**2
+    return texts * 2 * (per_text + tokens * per_token) / MIB
+
+
+def memory_mib(*peaks: float) -> float:
+    """Peak resident MiB of a build whose stages come one after another."""
+    return PROCESS_MIB + max(peaks, default=0.0)
