@@ -100,8 +100,8 @@ def toy_recipe(folder: Path, **changes: Any) -> Any:
         "name": "toy",
         "data": {"train": str(folder / "data.csv"), "max_length": MAX_LENGTH},
         "teacher": {"model": str(folder / "teacher"), "epochs": 2, "learning_rate": 5e-3, "batch": 16, "freeze_embeddings": False},
-        "student": {"family": "encoder", "start": "grown", "layers": 1, "hidden": 32, "heads": 2, "feed_forward": 64},
-        "distil": {"epochs": 2, "augment": 1},
+        "student": {"family": "encoder", "start": "cut", "layers": 1, "hidden": 32, "feed_forward": 32},
+        "distil": {"epochs": 4, "augment": 1},
         "quantize": "int8",
         "train": {"batch": 16, "learning_rate": 5e-3, "threads": 1},
     }

@@ -28,14 +28,24 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: the file can't be read, or has faults; lists all of them.
     """
+    recipe, faults = examine(path, overrides)
+    if faults or recipe is None:
+        raise RecipeError(f"The recipe {path} has faults:", faults)
+    return recipe
+
+
+def examine(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Recipe | None, list[str]]:
+    """Return what can be understood of a recipe, and all its faults from the top down, so that more can be checked.
+
+    Where a fault was, the default stands, or a stand-in. Raises RecipeError when the file can't be read at all.
+    """
     path = Path(path)
     values, lines, faults = parsed(_text(path), path)
     for override in overrides:
         faults += _laid_over(values, override, lines)
     recipe, more = _validated(values, lines)
-    if faults or more or recipe is None:
-        raise RecipeError(f"The recipe {path} has faults:", sorted([*faults, *more], key=_line))
-    return _resolved(recipe, path.parent.absolute())
+    found = sorted([*faults, *more], key=_line)
+    return recipe and _resolved(recipe, path.parent.absolute()), found
 
 
 def of_values(values: Mapping[str, Any]) -> Recipe:

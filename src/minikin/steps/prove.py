@@ -14,6 +14,7 @@ from minikin.measure import baselines, compare, speed
 from minikin.measure.footprint import teacher_size_mib
 from minikin.measure.quality import Quality, quality
 from minikin.recipe.schema import Recipe
+from minikin.report import words
 from minikin.steps.context import Build, Material
 from minikin.steps.teach import threads
 from minikin.students.module import TorchRuntime
@@ -224,10 +225,9 @@ def story(
         if name != "student"
     }
     counts = {k: len(getattr(data, k)) for k in ("train", "validation", "calibration", "test", "unlabelled")}
-    return {
+    told = {
         "name": build.recipe.name or build.out.name,
         "task": build.recipe.task,
-        "verdict": sentence(found, gate),
         "passed": gate["passed"],
         "reasons": [*gate["reasons"], *build.notes],
         "labels": list(labels),
@@ -247,17 +247,4 @@ def story(
         "seconds": {k: round(v, 1) for k, v in build.stages.seconds.items()},
         **extra,
     }
-
-
-def sentence(found: Mapping[str, Subject], gate: Mapping[str, Any]) -> str:
-    """The verdict in one sentence."""
-    student = found["student"]
-    size, took = f"{student.size_mib:.2f} MiB", f"{student.latency_ms_p50:.2f} ms"
-    if gate["retention"] is None:
-        body = f"answers {student.quality.accuracy:.1%} of the test texts right in {size}, {took} a text"
-    else:
-        body = (
-            f"keeps {gate['retention']:.1%} of the teacher's accuracy in {size}: "
-            f"{gate['size_ratio']:.0f}× smaller and {gate['speed_ratio']:.0f}× faster"
-        )
-    return f"{'Passed' if gate['passed'] else 'Failed'}: it {body}."
+    return {**told, "verdict": words.verdict(told)}

@@ -1,0 +1,305 @@
+"""`minikin check`: the resolved recipe, every fault at once, and what the build will cost on this machine."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from minikin.base import extras
+from minikin.base.console import Stages, console
+from minikin.base.errors import DataError, RecipeError, TeacherError, UserError
+from minikin.base.types import Data, Text
+from minikin.commands import show
+from minikin.commands.build import BUILD_PACKAGES, need_build
+from minikin.recipe.read import dump, examine
+from minikin.recipe.schema import Recipe
+from minikin.report import words
+
+SAMPLE_TEXTS = 20_000
+"""Texts from which vocabulary and lengths are forecast."""
+
+SURELY_TOO_LARGE = 1.3
+"""A forecast size above so many times the budget is dropped unmeasured, as the plan does."""
+
+LEXICAL_S_PER_TEXT = 0.001
+MEASURING_S = 2.0
+GATE_S = 8.0
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What was found by looking: the data, the teacher's files, and the vocabulary that would be kept."""
+
+    data: Data
+    checkpoint: Any
+    config: dict[str, Any]
+    vocabulary: int
+    tokenizer_bytes: int
+    tokens: float
+
+
+def check(path: Path, overrides: tuple[str, ...]) -> None:
+    """Print the resolved recipe to standard output, the forecast to standard error; raise with all faults."""
+    recipe, faults = examine(path, overrides)
+    if recipe is None or (faults and not all(map(extras.has, BUILD_PACKAGES))):
+        raise RecipeError(f"The recipe {path} has faults:", faults)
+    if not faults:
+        print(dump(recipe), end="", flush=True)
+    need_build()
+    with tempfile.TemporaryDirectory(prefix="minikin-") as temporary:
+        data, sight = _look(recipe, Path(temporary), faults)
+        if faults or sight is None:
+            raise RecipeError(f"{path} can't be built as it is:", faults)
+        for fault in data.faults if data else ():
+            console.print(f"• {fault.message}", style="yellow", markup=False)
+        _forecast(recipe, sight, Path(temporary), console)
+
+
+def _look(recipe: Recipe, temporary: Path, faults: list[str]) -> tuple[Data | None, Sight | None]:
+    """Read the data and find the teacher; what is wrong with them joins `faults`."""
+    data = checkpoint = None
+    known = " ".join(faults)
+    if ": data.train: is missing" not in known and ": data: " not in known and not known.startswith("data: "):
+        try:
+            data = _read(recipe, temporary / "data")
+        except DataError as error:
+            faults += error.faults or [error.headline]
+    if recipe.teacher is not None and ": teacher.model:" not in known:
+        from minikin.teachers.resolve import resolve
+
+        try:
+            checkpoint = resolve(recipe.teacher.model, recipe.teacher.revision)
+        except TeacherError as error:
+            faults.append(str(error))
+    if data is None or faults:
+        return data, None
+    try:
+        return data, _sight(recipe, data, checkpoint)
+    except UserError as error:
+        faults.append(str(error))
+        return data, None
+
+
+def _read(recipe: Recipe, cache: Path) -> Data:
+    from minikin.steps import material
+
+    with Stages().stage("data", "reading and checking") as progress:
+        return material.read(recipe, cache, progress)
+
+
+def _sight(recipe: Recipe, data: Data, checkpoint: Any) -> Sight:
+    """Trim the vocabulary to a sample of the texts and measure their lengths in tokens."""
+    from minikin.compress import vocabulary
+    from minikin.feed.tokens import encode
+    from minikin.steps.learn import FRESH_VOCABULARY
+    from minikin.students import tokenizer
+
+    texts = data.train.texts
+    rows = np.linspace(0, len(texts) - 1, min(SAMPLE_TEXTS, len(texts))).astype(int)
+    sample: list[Text] = [texts[int(i)] for i in rows]
+    config: dict[str, Any] = {}
+    if checkpoint is None:
+        alone = (part for text in sample for part in ((text,) if isinstance(text, str) else text))
+        source = tokenizer.learn(alone, recipe.student.vocabulary or FRESH_VOCABULARY)
+    else:
+        source = (checkpoint.folder / "tokenizer.json").read_text(encoding="utf-8")
+        config = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
+    trimmed, kept_ids = vocabulary.trim(source, sample, keep=recipe.student.vocabulary, fallback="scripts")
+    lengths_N = encode(trimmed, sample[:2000], recipe.data.max_length).ids.lengths_N
+    return Sight(data, checkpoint, config, len(kept_ids), len(trimmed.encode()), float(lengths_N.mean()))
+
+
+def _teacher_shape(config: dict[str, Any]) -> tuple[int, int, int, int] | None:
+    """Layers, hidden width, heads and neurons, if the teacher can be cut."""
+    keys = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
+    if config.get("model_type") != "bert" or not all(isinstance(config.get(key), int) for key in keys):
+        return None
+    return tuple(config[key] for key in keys)  # type: ignore[return-value]
+
+
+def _forecast(recipe: Recipe, sight: Sight, temporary: Path, out: Console) -> None:
+    """Show what the build will take, and the candidates. Raises BudgetError when none can fit."""
+    from minikin.plan.forecast import Machine
+    from minikin.steps.choose import candidates_of
+    from minikin.steps.context import Build
+
+    build = Build(recipe, Path("kin"), _no_run(temporary), Stages(quiet=True))
+    from minikin.measure import rate
+
+    machine = Machine(rate.gemm_gflops(build.threads), rate.update_ns(build.threads))
+    costs = Costs(build, sight, machine)
+    candidates = candidates_of(recipe, _teacher_shape(sight.config))
+    sized = [(c, min(costs.size_mib(c, scheme) for scheme in c.schemes)) for c in candidates]
+    limit = recipe.budget.size_mib
+    fitting = [c for c, size in sized if limit is None or size <= limit * SURELY_TOO_LARGE]
+    if not fitting:
+        _refuse(recipe, costs, candidates)
+    out.print(show.table(("step", "forecast", "what it is"), costs.rows(fitting)))
+    rows = [
+        (c.name, words.mib(size), words.duration(costs.student_s(c)), _fits(size, limit)) for c, size in sized
+    ]
+    out.print(show.table(("candidate", "size, smallest", "training", "by forecast"), rows))
+    if recipe.budget.latency_ms_p95 or recipe.budget.memory_mib:
+        out.print("Latency and memory of the candidates are not forecast: the build measures them untrained.")
+    out.print(
+        f"[dim]Forecast from {words.count(len(sight.data.train), 'training text')} of {sight.tokens:.0f} tokens, "
+        f"{machine.gemm_gflops:.0f} GFLOP/s and {machine.update_ns:.2f} ns a weight, measured just now with "
+        f"{words.count(build.threads, 'thread')}; expect it within a factor of two.[/]"
+    )
+
+
+def _no_run(temporary: Path) -> Any:
+    from minikin.base.folders import RunFolder
+
+    return RunFolder(temporary / "run")
+
+
+def _fits(size: float, limit: float | None) -> str:
+    if limit is None or size <= limit:
+        return "fits"
+    return "near the limit: measured" if size <= limit * SURELY_TOO_LARGE else f"too large for {limit:g} MiB"
+
+
+def _refuse(recipe: Recipe, costs: Costs, candidates: Sequence[Any]) -> None:
+    from minikin.plan.budget import Limits, Measured, refuse_if_impossible
+
+    found = [Measured(c, s, costs.size_mib(c, s), 0.0, 0.0, forecast=True) for c in candidates for s in c.schemes]
+    refuse_if_impossible(found, Limits(size_mib=recipe.budget.size_mib))
+
+
+class Costs:
+    """The forecast of each step of one build, bound to its recipe, its data and this machine."""
+
+    def __init__(self, build: Any, sight: Sight, machine: Any) -> None:
+        from minikin.plan.forecast import Shape
+
+        self.build, self.sight, self.machine = build, sight, machine
+        recipe, data = build.recipe, sight.data
+        copies = recipe.distil.augment if recipe.teacher else 0
+        self.texts = len(data.train) * (1 + copies) + len(data.unlabelled)
+        self.classes = len(data.labels)
+        shape = _teacher_shape(sight.config)
+        self.teacher = None
+        if recipe.teacher is not None:
+            layers, hidden, _, neurons = shape or (12, int(sight.config.get("hidden_size", 768)), 12, 3072)
+            self.teacher = Shape(layers, hidden, neurons, int(sight.config.get("vocab_size", 30_000)), self.classes)
+
+    def size_mib(self, candidate: Any, scheme: str) -> float:
+        """Model and tokenizer of a candidate."""
+        sight, length = self.sight, self.build.recipe.data.max_length
+        size: float = candidate.size_mib(scheme, sight.vocabulary, length, self.classes, sight.tokenizer_bytes)
+        return size
+
+    def shape(self, candidate: Any) -> Any:
+        """A candidate as the forecast sees it."""
+        from minikin.plan.forecast import Shape
+
+        c = candidate
+        return Shape(c.layers, c.hidden, c.feed_forward, self.sight.vocabulary, self.classes, c.window)
+
+    def student_s(self, candidate: Any, texts: int | None = None, share: float = 1.0) -> float:
+        """Seconds to train a candidate."""
+        from minikin.plan.forecast import training_s
+        from minikin.steps.learn import settings_of
+
+        texts = self.texts if texts is None else texts
+        settings = settings_of(self.build, candidate, texts, share)
+        return training_s(
+            self.shape(candidate), texts, settings.epochs, settings.batch, self.sight.tokens, self.machine
+        )
+
+    def rows(self, fitting: Sequence[Any]) -> list[tuple[str, str, str]]:
+        """The steps with their forecast, the sum, memory and disk."""
+        low = high = 0.0
+        rows = []
+        for name, least, most, what in [*self._teacher_steps(), *self._student_steps(fitting)]:
+            low, high = low + least, high + most
+            rows.append((name, _range(least, most), what))
+        rows.append(("together", _range(low, high), "time of the build, if every text has to be seen"))
+        rows += self._room(fitting)
+        return rows
+
+    def _teacher_steps(self) -> list[tuple[str, float, float, str]]:
+        from minikin.plan.forecast import asking_s, training_s
+        from minikin.steps.teach import TUNING_PASSES, epochs_for
+
+        spec, texts = self.build.recipe.teacher, len(self.sight.data.train)
+        if self.teacher is None:
+            return []
+        steps = []
+        if spec.fit:
+            epochs = spec.epochs or epochs_for(texts, TUNING_PASSES, 3, 10)
+            took = training_s(
+                self.teacher,
+                texts,
+                epochs,
+                spec.batch,
+                self.sight.tokens,
+                self.machine,
+                frozen_embeddings=spec.freeze_embeddings,
+            )
+            steps.append(("tune", took * 0.6, took, f"the teacher, {words.count(epochs, 'epoch')} at most"))
+        took = asking_s(self.teacher, self.texts, self.sight.tokens, self.machine)
+        return [*steps, ("signals", took, took, f"the teacher's answers to {self.texts:,} texts")]
+
+    def _student_steps(self, fitting: Sequence[Any]) -> list[tuple[str, float, float, str]]:
+        from minikin.plan.forecast import asking_s
+        from minikin.steps.choose import RUNG_SHARE, RUNG_TEXTS, TRIED
+
+        trained = [self.student_s(c) for c in fitting]
+        steps: list[tuple[str, float, float, str]] = []
+        part = min(self.texts, RUNG_TEXTS)
+        trials = sorted(self.student_s(c, part, sum(RUNG_SHARE)) for c in fitting) if len(fitting) > 1 else []
+        measuring = MEASURING_S * len(fitting)
+        plan = (measuring + sum(trials[:TRIED]), measuring + sum(trials[-TRIED:]))
+        steps.append(("plan", *plan, f"measuring {words.count(len(fitting), 'candidate')}, trying up to {TRIED}"))
+        steps.append(("distil", min(trained), max(trained), "the student, by candidate"))
+        data, recipe = self.sight.data, self.build.recipe
+        if self.teacher is not None and recipe.distil.without_teacher and not recipe.gate.skip_control:
+            alone = [self.student_s(c, len(data.train), 0.5) for c in fitting]
+            steps.append(("control", min(alone), max(alone), "the same student without the teacher"))
+        gate = GATE_S + LEXICAL_S_PER_TEXT * len(data.train)
+        if self.teacher is not None:
+            gate += 2 * asking_s(self.teacher, len(data.test), self.sight.tokens, self.machine)
+        return [*steps, ("gate", gate, gate, f"everything on {words.count(len(data.test), 'test text')}, clean and mistyped")]
+
+    def _room(self, fitting: Sequence[Any]) -> list[tuple[str, str, str]]:
+        from minikin.plan.forecast import memory_mib, signals_mib, training_mib
+
+        recipe, tokens = self.build.recipe, self.sight.tokens
+        peaks = [training_mib(self.shape(c), 64, tokens) for c in fitting]
+        rows = []
+        if self.teacher is not None:
+            spec = recipe.teacher
+            peaks.append(
+                training_mib(self.teacher, spec.batch, tokens, frozen_embeddings=spec.freeze_embeddings)
+                if spec.fit
+                else 4 * (self.teacher.embedding_weights + self.teacher.other_weights) / 2**20
+            )
+            disk = signals_mib(self.texts, tokens, self.classes, self.teacher.hidden, _kinds(recipe))
+            rows.append(("disk", words.mib(disk), "the teacher's signals in the run folder"))
+        return [("memory", words.mib(memory_mib(*peaks), 2), "peak of the build"), *rows]
+
+
+def _kinds(recipe: Recipe) -> dict[str, int]:
+    """How many layers of each kind of signal the recipe's objectives store."""
+    from minikin.train.objectives import NEEDS
+
+    kinds: dict[str, int] = {}
+    for objective in recipe.distil.objectives:
+        layers = len(set(objective.layers.values())) if objective.layers else 1
+        kinds[NEEDS[objective.name]] = max(kinds.get(NEEDS[objective.name], 0), layers)
+    return kinds
+
+
+def _range(low: float, high: float) -> str:
+    if high - low < 0.15 * high:
+        return words.duration(high)
+    return f"{words.duration(low)} – {words.duration(high)}"
