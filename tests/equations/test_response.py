@@ -58,7 +58,7 @@ def test_the_gradient_of_kl_is_t_times_the_difference_of_probabilities(temperatu
 def test_gold_does_not_count_unlabelled_rows():
     logits_BC = torch.tensor([[2.0, 0.0], [0.0, 9.0], [1.0, 1.0]], requires_grad=True)
     found = response.gold(logits_BC, torch.tensor([0, -1, 1]))
-    assert float(found) == pytest.approx(float(F.cross_entropy(logits_BC[[0, 2]], torch.tensor([0, 1]))))
+    assert found.item() == pytest.approx(F.cross_entropy(logits_BC[[0, 2]], torch.tensor([0, 1])).item())
     found.backward()
     assert logits_BC.grad[1].abs().sum() == 0
 

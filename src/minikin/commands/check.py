@@ -126,13 +126,13 @@ def _teacher_shape(config: dict[str, Any]) -> tuple[int, int, int, int] | None:
 
 def _forecast(recipe: Recipe, sight: Sight, temporary: Path, out: Console) -> None:
     """Show what the build will take, and the candidates. Raises BudgetError when none can fit."""
+    from minikin.base.folders import RunFolder
+    from minikin.measure import rate
     from minikin.plan.forecast import Machine
     from minikin.steps.choose import candidates_of
     from minikin.steps.context import Build
 
-    build = Build(recipe, Path("kin"), _no_run(temporary), Stages(quiet=True))
-    from minikin.measure import rate
-
+    build = Build(recipe, Path("kin"), RunFolder(temporary / "run"), Stages(quiet=True))
     machine = Machine(rate.gemm_gflops(build.threads), rate.update_ns(build.threads))
     costs = Costs(build, sight, machine)
     candidates = candidates_of(recipe, _teacher_shape(sight.config))
@@ -141,11 +141,11 @@ def _forecast(recipe: Recipe, sight: Sight, temporary: Path, out: Console) -> No
     fitting = [c for c, size in sized if limit is None or size <= limit * SURELY_TOO_LARGE]
     if not fitting:
         _refuse(recipe, costs, candidates)
-    out.print(show.table(("step", "forecast", "what it is"), costs.rows(fitting)))
+    out.print(show.table(("step", "forecast", "what it is"), costs.rows(fitting), words_last=True))
     rows = [
         (c.name, words.mib(size), words.duration(costs.student_s(c)), _fits(size, limit)) for c, size in sized
     ]
-    out.print(show.table(("candidate", "size, smallest", "training", "by forecast"), rows))
+    out.print(show.table(("candidate", "smallest size", "training", "by forecast"), rows, words_last=True))
     if recipe.budget.latency_ms_p95 or recipe.budget.memory_mib:
         out.print("Latency and memory of the candidates are not forecast: the build measures them untrained.")
     out.print(
@@ -153,12 +153,6 @@ def _forecast(recipe: Recipe, sight: Sight, temporary: Path, out: Console) -> No
         f"{machine.gemm_gflops:.0f} GFLOP/s and {machine.update_ns:.2f} ns a weight, measured just now with "
         f"{words.count(build.threads, 'thread')}; expect it within a factor of two.[/]"
     )
-
-
-def _no_run(temporary: Path) -> Any:
-    from minikin.base.folders import RunFolder
-
-    return RunFolder(temporary / "run")
 
 
 def _fits(size: float, limit: float | None) -> str:
@@ -222,7 +216,7 @@ class Costs:
         for name, least, most, what in [*self._teacher_steps(), *self._student_steps(fitting)]:
             low, high = low + least, high + most
             rows.append((name, _range(least, most), what))
-        rows.append(("together", _range(low, high), "time of the build, if every text has to be seen"))
+        rows.append(("together", _range(low, high), "the whole build; early stopping may shorten it"))
         rows += self._room(fitting)
         return rows
 

@@ -25,11 +25,12 @@ def out() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=140)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", bold: int = -1) -> Table:
-    """A table whose first column is words and whose others are figures; row `bold` stands out."""
-    shown = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, bold: int = -1, words_last: bool = False) -> Table:
+    """A table whose first column is words (and its last, if so) and whose others are figures; row `bold` stands out."""
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(columns):
-        shown.add_column(column, justify="left" if i == 0 else "right", no_wrap=i > 0)
+        is_words = i == 0 or (words_last and i == len(columns) - 1)
+        shown.add_column(column, justify="left" if is_words else "right", no_wrap=not is_words or i == 0)
     for i, row in enumerate(rows):
         shown.add_row(*row, style="bold" if i == bold else None)
     return shown

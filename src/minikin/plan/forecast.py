@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MIB = 1 << 20
-EFFICIENCY = 0.45
-"""Share of the rate of one large matrix product that whole layers reach."""
+EFFICIENCY, HALF_WIDTH = 0.8, 96
+"""Share of the rate of one large matrix product that whole layers reach when wide, and the width that gets half."""
 
 STEP_S = 0.0015
 LAYER_STEP_S = 0.0012
@@ -63,7 +63,8 @@ class Shape:
 
 def asking_s(shape: Shape, texts: int, tokens: float, machine: Machine) -> float:
     """Seconds to run a model over so many texts, batched by length."""
-    return texts * PADDING * shape.gflop(tokens) / (machine.gemm_gflops * EFFICIENCY)
+    efficiency = EFFICIENCY * shape.hidden / (shape.hidden + HALF_WIDTH)
+    return texts * PADDING * shape.gflop(tokens) / (machine.gemm_gflops * efficiency)
 
 
 def training_s(

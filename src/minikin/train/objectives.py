@@ -83,6 +83,8 @@ def check(objectives: Sequence[Objective], signals: Signals, family: str) -> Non
                 raise UserError("Objective 'gold' needs labelled texts, and there are none.")
         elif not signals.can(need):
             raise UserError(f"Objective '{objective.name}' needs the teacher's {need}, which was not stored.")
+        if objective.name == "relations":
+            _refuse_odd_widths(signals)
         stored = {"hidden": signals.hidden, "attention": signals.attention}.get(objective.name, {})
         lacking = sorted(set(objective.layers.values()) - set(stored)) if objective.name != "relations" else []
         if lacking:
@@ -93,6 +95,15 @@ def check(objectives: Sequence[Objective], signals: Signals, family: str) -> Non
             raise UserError(f"Objective '{objective.name}' names no layers: map student layers to teacher layers.")
         if family == "static" and objective.name in INSIDE:
             raise UserError(f"Objective '{objective.name}' needs an encoder; a static student has no token states.")
+
+
+def _refuse_odd_widths(signals: Signals) -> None:
+    for rows in signals.relations.values():
+        if rows.values.shape[1] % RELATION_HEADS:
+            raise UserError(
+                f"Objective 'relations' splits vectors into {RELATION_HEADS} relation heads, and the teacher's are "
+                f"{rows.values.shape[1]} wide. Use another objective."
+            )
 
 
 class Loss(nn.Module):
