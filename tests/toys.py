@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 
 LABELS = ("billing", "delivery", "outage", "praise")
-TOPICS: Mapping[str, Sequence[str]] = {
-    "billing": "invoice charge refund paid price twice fee card bill money account overcharged".split(),
-    "delivery": "parcel router box courier arrived late address shipped package door tracking post".split(),
-    "outage": "down offline slow broken internet dropped signal disconnected buffering lights red dead".split(),
-    "praise": "thanks great lovely happy wonderful kind helpful brilliant quick friendly superb best".split(),
+_WORDS: Mapping[str, str] = {
+    "billing": "invoice charge refund paid price twice fee card bill money account overcharged",
+    "delivery": "parcel router box courier arrived late address shipped package door tracking post",
+    "outage": "down offline slow broken internet dropped signal disconnected buffering lights red dead",
+    "praise": "thanks great lovely happy wonderful kind helpful brilliant quick friendly superb best",
 }
-COMMON = "my the is it please today again since week you help with still and for this why was your service".split()
+TOPICS = {label: words.split() for label, words in _WORDS.items()}
+COMMON = "my the is it please today again since week you help with still and for this why was your service"
 MAX_LENGTH = 24
 
 
@@ -30,13 +31,15 @@ def sentences(rows: int, seed: int = 0, labels: Sequence[str] = LABELS) -> Itera
     rng = np.random.default_rng(seed)
     for i in range(rows):
         label = labels[i % len(labels)]
-        words = [*rng.choice(COMMON, int(rng.integers(4, 7)), replace=False)]
+        words = [*rng.choice(COMMON.split(), int(rng.integers(4, 7)), replace=False)]
         for topic in rng.choice(TOPICS[label], int(rng.integers(3, 5)), replace=False):
             words.insert(int(rng.integers(len(words) + 1)), topic)
         yield " ".join(map(str, words)), label
 
 
-def toy_csv(folder: Path, rows: int = 200, labels: Sequence[str] = LABELS, *, pair: bool = False, seed: int = 0) -> Path:
+def toy_csv(
+    folder: Path, rows: int = 200, labels: Sequence[str] = LABELS, *, pair: bool = False, seed: int = 0
+) -> Path:
     """Write `data.csv` (or `pairs.csv` with columns `left`, `right`): small, and easy to learn."""
     path = folder / ("pairs.csv" if pair else "data.csv")
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,11 +60,17 @@ def toy_tokenizer() -> str:
     """A WordPiece tokenizer learned from fixed text, about 250 pieces."""
     from minikin.students.tokenizer import learn
 
-    return learn((text for text, _ in sentences(400, seed=99)), 250)
+    return learn((text for text, _ in sentences(400, seed=99)), 400)
 
 
 def toy_checkpoint(
-    folder: Path, *, labels: Sequence[str] = (), layers: int = 2, hidden: int = 32, seed: int = 0, **config: Any
+    folder: Path,
+    *,
+    labels: Sequence[str] = (),
+    layers: int = 2,
+    hidden: int = 32,
+    initializer: float = 0.02,
+    seed: int = 0,
 ) -> Path:
     """Write a BERT of `layers` × `hidden` (2 heads, 64 neurons) with its fast tokenizer; a classifier with `labels`."""
     import torch
@@ -75,9 +84,8 @@ def toy_checkpoint(
         num_attention_heads=2,
         intermediate_size=64,
         max_position_embeddings=64,
-        initializer_range=0.02,
+        initializer_range=initializer,
         **names,
-        **config,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -99,11 +107,18 @@ def toy_recipe(folder: Path, **changes: Any) -> Any:
     values: dict[str, Any] = {
         "name": "toy",
         "data": {"train": str(folder / "data.csv"), "max_length": MAX_LENGTH},
-        "teacher": {"model": str(folder / "teacher"), "epochs": 2, "learning_rate": 5e-3, "batch": 16, "freeze_embeddings": False},
+        "teacher": {
+            "model": str(folder / "teacher"),
+            "epochs": 2,
+            "learning_rate": 5e-3,
+            "batch": 16,
+            "freeze_embeddings": False,
+        },
         "student": {"family": "encoder", "start": "cut", "layers": 1, "hidden": 32, "feed_forward": 32},
         "distil": {"epochs": 4, "augment": 1},
         "quantize": "int8",
         "train": {"batch": 16, "learning_rate": 5e-3, "threads": 1},
+        "gate": {"max_flips": 0.25},
     }
     return of_values({**values, **changes})
 

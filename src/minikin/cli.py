@@ -19,8 +19,12 @@ Exit codes:
   3    the kin was built and measured, and misses the recipe's floor; everything is kept
   130  stopped with Ctrl-C; the same build goes on where it stopped
 """
-USAGE_ERRORS = tuple(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
-"""What typer says itself, with exit code 2; its class lies elsewhere from release to release."""
+OWN_ENDS: tuple[type[BaseException], ...] = (
+    typer.Exit,
+    typer.Abort,
+    *(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"),
+)
+"""How typer itself ends a command; the class of its usage errors moves from release to release."""
 
 
 class Verbs(TyperGroup):
@@ -37,7 +41,7 @@ class Verbs(TyperGroup):
         """Run the command; exit with the code of what it raised."""
         try:
             return super().invoke(ctx)
-        except (typer.Exit, typer.Abort, *USAGE_ERRORS):
+        except OWN_ENDS:
             raise
         except (Exception, KeyboardInterrupt) as error:
             from minikin.commands.failure import tell
@@ -56,7 +60,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
-Out = Annotated[Path, typer.Option("-o", "--out", help="Folder of the kin")]
+Out = Annotated[Path, typer.Option("-o", "--out", help="Folder of the kin", metavar="DIR")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override the recipe, e.g. budget.size_mib=1")
 ]
@@ -98,7 +102,9 @@ def new(
         list[str] | None, typer.Option(help="Column of the text; twice for pairs", metavar="COLUMN")
     ] = None,
     label: Annotated[str | None, typer.Option(help="Column of the label", metavar="COLUMN")] = None,
-    teacher: Annotated[str | None, typer.Option(help="Folder or Hub name; 'none' for gold labels alone")] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="Folder or Hub name; 'none' for gold labels alone", metavar="NAME")
+    ] = None,
     test: Annotated[str | None, typer.Option(help="Test file; absent: a part of the data", metavar="FILE")] = None,
     unlabelled: Annotated[
         str | None, typer.Option(help="More text, which the teacher will label", metavar="FILE")
@@ -107,7 +113,7 @@ def new(
     latency_ms_p95: P95 = None,
     keep: Keep = None,
     name: Annotated[str | None, typer.Option(help="Name of the kin")] = None,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Where to write it")] = Path("recipe.yaml"),
+    out: Annotated[Path, typer.Option("-o", "--out", help="Where to write it", metavar="FILE")] = Path("recipe.yaml"),
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Ask nothing")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing recipe")] = False,
 ) -> None:
@@ -151,13 +157,13 @@ def build(
 def run_kin(
     kin: Folder,
     texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts; pairs two by two")] = None,
-    file: Annotated[Path | None, typer.Option("-f", "--file", help="Read texts from a file")] = None,
-    form: Annotated[str, typer.Option("--format", help="lines, jsonl, csv or auto")] = "auto",
+    file: Annotated[Path | None, typer.Option("-f", "--file", help="Read texts from a file", metavar="FILE")] = None,
+    form: Annotated[str, typer.Option("--format", help="lines, jsonl, csv or auto", metavar="FORMAT")] = "auto",
     text_column: Annotated[
         list[str] | None, typer.Option(help="Column or key of the text; twice for pairs", metavar="NAME")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Give the probabilities of all labels")] = False,
-    threads: Annotated[int, typer.Option(help="Threads of one computation")] = 1,
+    threads: Annotated[int, typer.Option(help="Threads of one computation", metavar="N")] = 1,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say what was loaded and how fast it was")] = False,
 ) -> None:
     """Answer texts, a file, or standard input: one JSON object per text, in order, as they come."""
@@ -171,13 +177,15 @@ def run_kin(
 def bench(
     kin: Folder,
     teacher: Annotated[
-        str | None, typer.Option(help="Measure this teacher (folder or Hub name) here and now too")
+        str | None, typer.Option(help="Measure this teacher (folder or Hub name) here and now too", metavar="NAME")
     ] = None,
-    on: Annotated[str | None, typer.Option(help="File of texts; absent: the test texts of its recipe")] = None,
+    on: Annotated[
+        str | None, typer.Option(help="File of texts; absent: the test texts of its recipe", metavar="FILE")
+    ] = None,
     text_column: Annotated[
         list[str] | None, typer.Option(help="Column or key of the text; twice for pairs", metavar="NAME")
     ] = None,
-    threads: Annotated[int, typer.Option(help="Threads of one computation")] = 1,
+    threads: Annotated[int, typer.Option(help="Threads of one computation", metavar="N")] = 1,
 ) -> None:
     """Measure latency, throughput, cold start and memory on this machine, beside the teacher's figures."""
     from minikin.commands import measure as command
@@ -189,12 +197,12 @@ def bench(
 def compare(
     a: Annotated[Path, typer.Argument(metavar="KIN_A", help="One kin")],
     b: Annotated[Path, typer.Argument(metavar="KIN_B", help="Another kin")],
-    on: Annotated[str, typer.Option(help="Labelled test file")],
+    on: Annotated[str, typer.Option(help="Labelled test file", metavar="FILE")],
     text: Annotated[
         list[str] | None, typer.Option(help="Column of the text; twice for pairs", metavar="COLUMN")
     ] = None,
     label: Annotated[str | None, typer.Option(help="Column of the label", metavar="COLUMN")] = None,
-    examples: Annotated[int, typer.Option(help="How many changed examples to show", min=0)] = 20,
+    examples: Annotated[int, typer.Option(help="How many changed examples to show", min=0, metavar="N")] = 20,
 ) -> None:
     """Compare two kins on the same texts: paired difference with interval, McNemar, and what changed."""
     from minikin.commands import measure as command
@@ -212,7 +220,9 @@ def report(kin: Folder) -> None:
 
 @app.command(short_help="The main job on the data in the box")
 def demo(
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for data, recipe, run and kin")] = Path("demo"),
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Folder for data, recipe, run and kin", metavar="DIR")
+    ] = Path("demo"),
     size_mib: Size = None,
     latency_ms_p95: P95 = None,
     keep: Keep = None,

@@ -49,8 +49,10 @@ def build(
 
 
 def _build(at: Build) -> Kin:
-    texts = material.gather(at)
-    teacher = teach.tuned(at, texts) if at.recipe.teacher else None
+    data = material.data(at)
+    found = teach.found(at, data) if at.recipe.teacher else None
+    texts = material.gather(at, data, teach.neighbours(at, data, found) if found else None)
+    teacher = teach.tuned(at, data, found) if found else None
     signals = teach.asked(at, texts, teacher) if teacher else learn.gold_signals(texts)
     roots = learn.roots(at, texts, teacher)
     chosen = choose.plan(at, texts, roots, signals)
@@ -137,7 +139,7 @@ def judged(
         "temperature": student.temperature,
         "stages": prove.stage_rows(student, found, texts.data.test, at.recipe.seed, schemes),
         "recipe": dump(at.recipe),
-        "seeds": {"recipe": at.recipe.seed},
+        "seeds": {"recipe": at.recipe.seed, "student": at.student_seed},
     }
     return prove.story(at, texts, found, gate, same, more)
 

@@ -68,9 +68,7 @@ class TunedTeacher:
         """Tune on a split with label names; `validation` picks the best epoch."""
         if not train.labels:
             raise UserError("This split carries no label names. Read it with minikin.read_data.")
-        self.local = LocalTeacher(
-            self.checkpoint, train.labels, self.max_length, seed=self.seed, fit=self.spec.fit
-        )
+        self.local = LocalTeacher(self.checkpoint, train.labels, self.max_length, seed=self.seed, fit=self.spec.fit)
         self.trained_on = train
         if not self.spec.fit:
             return self
@@ -235,5 +233,3 @@ def measure(folder: str | Path, *, on: Split, seed: int = 0) -> dict[str, Any]:
     scores = quality(kin, on, seed=seed).summary()
     sample = [on.texts[i] for i in range(min(256, len(on)))]
     return {**scores, "size_mib": kin.manifest.size_mib, **speed.latency(kin, sample).summary()}
-
-

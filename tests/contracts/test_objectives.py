@@ -209,3 +209,5 @@ def test_widths_that_relation_heads_cannot_divide_are_refused():
     narrow = replace(SIGNALS, relations={k: ragged(6) for k in ("query", "key", "value")})
     with pytest.raises(UserError, match="relations"):
         check([Objective("relations")], narrow, "encoder")
+    with pytest.raises(UserError, match="the student"):
+        Loss([Objective("relations")], SIGNALS, {"hidden": 6}, 0)

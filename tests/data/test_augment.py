@@ -49,3 +49,25 @@ def test_pairs_stay_pairs() -> None:
 def test_short_and_odd_texts_never_fail_or_come_out_unchanged(texts: list[str]) -> None:
     assert not set(augment(texts, 4, 0).texts) & set(texts)
     assert augment(texts, 0, 0).texts == []
+
+
+def test_neighbours_take_the_place_of_words_and_nothing_else_changes() -> None:
+    neighbours = {"broken": ["damaged"], "router": ["modem"]}
+    texts = ["My router is BROKEN, again!", "nothing to exchange here at all"]
+    made = augment(texts, copies=20, seed=1, neighbours=neighbours)
+    exchanged = {
+        text
+        for text, kind, source in zip(made.texts, made.kinds_M, made.sources_M, strict=True)
+        if KINDS[kind] == "exchange" and source == 0
+    }
+    assert exchanged
+    assert exchanged <= {
+        "My modem is BROKEN, again!",
+        "My router is damaged, again!",
+        "My modem is damaged, again!",
+    }
+
+
+def test_without_neighbours_no_word_is_exchanged() -> None:
+    made = augment(["one two three four five", "six seven eight nine ten"], copies=20, seed=1)
+    assert "exchange" not in {KINDS[kind] for kind in made.kinds_M}

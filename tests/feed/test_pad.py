@@ -18,7 +18,9 @@ def test_the_mask_gives_every_row_back(rows, data):
     chosen = np.array(data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1, max_size=6)))
     segments = [[1] * len(row) for row in rows]
     ids_BT, mask_BT, segments_BT = padded(Encoded(Ragged.of(rows), Ragged.of(segments)), chosen)
-    assert ids_BT.shape == mask_BT.shape == segments_BT.shape == (len(chosen), max(1, *(len(rows[i]) for i in chosen), 0))
+    assert (
+        ids_BT.shape == mask_BT.shape == segments_BT.shape == (len(chosen), max(1, *(len(rows[i]) for i in chosen), 0))
+    )
     for b, i in enumerate(chosen):
         assert ids_BT[b][mask_BT[b].bool()].tolist() == rows[i]
     assert torch.equal(segments_BT, mask_BT)

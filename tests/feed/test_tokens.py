@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from tokenizers import Tokenizer
-from toys import toy_tokenizer
 
 from minikin.feed.tokens import CHUNK, encode
+from toys import toy_tokenizer
 
 TEXTS = ["my card is late", "", "thanks! thanks!", "naïve ☃"]
 

@@ -93,7 +93,7 @@ def _show(folder: Path) -> None:
     console.print(show.measurements(story["measurements"]))
     for reason in story.get("reasons", ()):
         console.print(f"[yellow]•[/] {escape(reason)}")
-    colour = {True: "green", False: "red"}.get(story.get("passed"), "yellow")  # type: ignore[call-overload]
+    colour = "green" if story.get("passed") else "red"
     console.print(f"[{colour}]{escape(str(story.get('verdict', '')))}[/]")
     console.print(f"kin     {escape(str(folder))}", soft_wrap=True)
     console.print(f"report  {escape(str(folder / 'report.html'))}", soft_wrap=True)

@@ -142,9 +142,7 @@ def _forecast(recipe: Recipe, sight: Sight, temporary: Path, out: Console) -> No
     if not fitting:
         _refuse(recipe, costs, candidates)
     out.print(show.table(("step", "forecast", "what it is"), costs.rows(fitting), words_last=True))
-    rows = [
-        (c.name, words.mib(size), words.duration(costs.student_s(c)), _fits(size, limit)) for c, size in sized
-    ]
+    rows = [(c.name, words.mib(size), words.duration(costs.student_s(c)), _fits(size, limit)) for c, size in sized]
     out.print(show.table(("candidate", "smallest size", "training", "by forecast"), rows, words_last=True))
     if recipe.budget.latency_ms_p95 or recipe.budget.memory_mib:
         out.print("Latency and memory of the candidates are not forecast: the build measures them untrained.")
@@ -245,12 +243,11 @@ class Costs:
 
     def _student_steps(self, fitting: Sequence[Any]) -> list[tuple[str, float, float, str]]:
         from minikin.plan.forecast import asking_s
-        from minikin.steps.choose import RUNG_SHARE, RUNG_TEXTS, TRIED
+        from minikin.steps.choose import RUNG_SHARE, TRIED
 
         trained = [self.student_s(c) for c in fitting]
         steps: list[tuple[str, float, float, str]] = []
-        part = min(self.texts, RUNG_TEXTS)
-        trials = sorted(self.student_s(c, part, sum(RUNG_SHARE)) for c in fitting) if len(fitting) > 1 else []
+        trials = sorted(took * sum(RUNG_SHARE) for took in trained) if len(fitting) > 1 else []
         measuring = MEASURING_S * len(fitting)
         plan = (measuring + sum(trials[:TRIED]), measuring + sum(trials[-TRIED:]))
         steps.append(("plan", *plan, f"measuring {words.count(len(fitting), 'candidate')}, trying up to {TRIED}"))
@@ -262,7 +259,10 @@ class Costs:
         gate = GATE_S + LEXICAL_S_PER_TEXT * len(data.train)
         if self.teacher is not None:
             gate += 2 * asking_s(self.teacher, len(data.test), self.sight.tokens, self.machine)
-        return [*steps, ("gate", gate, gate, f"everything on {words.count(len(data.test), 'test text')}, clean and mistyped")]
+        return [
+            *steps,
+            ("gate", gate, gate, f"everything on {words.count(len(data.test), 'test text')}, clean and mistyped"),
+        ]
 
     def _room(self, fitting: Sequence[Any]) -> list[tuple[str, str, str]]:
         from minikin.plan.forecast import memory_mib, signals_mib, training_mib

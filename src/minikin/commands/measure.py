@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ SAMPLE = (
 def bench(folder: Path, teacher: str | None, on: str | None, columns: tuple[str, ...], threads: int) -> None:
     """Measure the kin (and the teacher, if named) now, and show the build's own figures beside it."""
     kin = load(folder, threads=threads)
+    checkpoint = _found(teacher) if teacher is not None else None
     texts, source = bench_texts(kin, on, columns)
     progress.print(f"measuring on {len(texts)} texts ({escape(source)})")
     took = speed.latency(kin, texts, repeats=500)
@@ -45,17 +47,17 @@ def bench(folder: Path, teacher: str | None, on: str | None, columns: tuple[str,
     start = speed.cold_start(kin.folder, texts[0])
     now = {"size_mib": kin.manifest.size_mib, **took.summary(), "throughput_per_s": rate}
     rows = [_speed_row(f"kin, now, {words.count(threads, 'thread')}", now)]
-    if teacher is not None:
-        there = _teacher_now(teacher, kin, texts)
+    there = None
+    if checkpoint is not None:
+        there = _teacher_now(checkpoint, kin, texts)
         rows.append(_speed_row("teacher, now, PyTorch, 1 thread", there))
     built = kin.manifest.raw.get("measurements") or {}
     rows += [_speed_row(f"{n}, when it was built", built[k]) for k, n in show.SUBJECTS.items() if built.get(k)]
     out = show.out()
     out.print(show.table(("", "size", "p50", "p95", "texts per second"), rows, bold=0))
-    reference = there if teacher is not None else built.get("teacher")
-    if reference:
+    if reference := there or built.get("teacher"):
         ratio = reference["latency_ms_p50"] / took.latency_ms_p50
-        when = "" if teacher is not None else " (measured when it was built)"
+        when = "" if there else " (measured when it was built)"
         out.print(f"The kin is {words.times(ratio)} as fast as the teacher{when}.")
     out.print(
         f"Cold start {start.seconds:.3f} s (import {start.import_s:.3f}, load {start.load_s:.3f}, first answer "
@@ -71,7 +73,7 @@ def bench_texts(kin: Kin, on: str | None, columns: tuple[str, ...]) -> tuple[lis
     if source is None:
         source = _test_of(kin.folder)
         if source is None or not Path(source).is_file():
-            pairs: list[Text] = [(a, b) for a, b in zip(SAMPLE, SAMPLE[1:], strict=False)]
+            pairs: list[Text] = [(a, b) for a, b in pairwise(SAMPLE)]
             return (pairs if kin.manifest.pair else list(SAMPLE)), "a few sentences; give your own with --on"
     wanted = reading.Wanted(kin.manifest.pair, columns, usual_columns(kin.folder))
     path = Path(source)
@@ -99,17 +101,21 @@ def _test_of(folder: Path) -> str | None:
     return found if readable else None
 
 
-def _teacher_now(name: str, kin: Kin, texts: Sequence[Text]) -> dict[str, float]:
-    """Time the teacher; its head is untrained, which changes no timing."""
+def _found(teacher: str) -> Any:
+    """Find the teacher's files, before anything is measured."""
     from minikin.commands.build import need_build
+    from minikin.teachers.resolve import resolve
 
     need_build()
+    return resolve(teacher)
+
+
+def _teacher_now(checkpoint: Any, kin: Kin, texts: Sequence[Text]) -> dict[str, float]:
+    """Time the teacher; its head is untrained, which changes no timing."""
     from minikin.measure.footprint import teacher_size_mib
     from minikin.steps.teach import threads
     from minikin.teachers.local import LocalTeacher
-    from minikin.teachers.resolve import resolve
 
-    checkpoint = resolve(name)
     found = LocalTeacher(checkpoint, kin.labels, kin.manifest.max_length)
     with threads(1):
         took = speed.latency(found, texts, repeats=TEACHER_CALLS)
@@ -212,10 +218,11 @@ def _label_of(folder: Path) -> str:
 def difference(found: Paired, texts: int) -> list[str]:
     """The paired difference in words."""
     low, high = found.interval
+    span, p = f"{words.points(low)} to {words.points(high)}", words.p_value(found.mcnemar_p)
+    only_a, only_b = len(found.only_a), len(found.only_b)
     lines = [
-        f"First minus second: {words.points(found.difference)} points "
-        f"(95 % interval {words.points(low)} to {words.points(high)}; exact McNemar p {words.p_value(found.mcnemar_p)})",
-        f"Only the first is right on {len(found.only_a):,} of {texts:,} texts, only the second on {len(found.only_b):,}.",
+        f"First minus second: {words.points(found.difference)} points (95 % interval {span}; exact McNemar p {p})",
+        f"Only the first is right on {only_a:,} of {texts:,} texts, only the second on {only_b:,}.",
     ]
     if low > 0 or high < 0:
         lines.append(f"The {'first' if low > 0 else 'second'} is better.")

@@ -80,7 +80,9 @@ def with_columns(wishes: Wishes, seen: Peek, ask: bool) -> Wishes:
     label = wishes.label or _pick("label", [(name,) for name in guess.labels(rest)], rest, names, ask)[0]
     text = wishes.text or _pick("text", guess.texts(seen.columns, label), seen.columns, names, ask)
     if label in text:
-        raise UserError(f"The column '{label}' can't be both text and label. Say which is which with --text and --label.")
+        raise UserError(
+            f"The column '{label}' can't be both text and label. Say which is which with --text and --label."
+        )
     return replace(wishes, text=text, label=label)
 
 

@@ -55,14 +55,20 @@ def run(
     if verbose:
         took = time.perf_counter() - started - loaded_s
         rate = tally.answered / max(took, 1e-9)
-        sys.stderr.write(f"{kin!r} loaded in {loaded_s * 1e3:.0f} ms; {tally.answered:,} texts, {rate:,.0f} per second\n")
+        sys.stderr.write(
+            f"{kin!r} loaded in {loaded_s * 1e3:.0f} ms; {tally.answered:,} texts, {rate:,.0f} per second\n"
+        )
     if tally.truncated:
         sys.stderr.write(
             f"{tally.truncated:,} of {tally.answered:,} texts are longer than the {kin.manifest.max_length} tokens "
-            "that this kin reads; the rest was cut off (\"truncated\": true).\n"
+            'that this kin reads; the rest was cut off ("truncated": true).\n'
         )
     if tally.bad:
-        raise UserError(f"{tally.bad:,} lines hold no text; the first is line {tally.first_bad}. They are marked.")
+        one = tally.bad == 1
+        raise UserError(
+            f"{tally.bad:,} {'line holds' if one else 'lines hold'} no text (the first is line {tally.first_bad}); "
+            'an {"error": …} stands in the place of each answer.'
+        )
 
 
 class Tally:
@@ -121,9 +127,7 @@ def _source(
             stream.close()
 
 
-def _stream(
-    kin: Kin, items: Iterator[Text | Bad], lines: Arriving | None, everything: bool, tally: Tally
-) -> None:
+def _stream(kin: Kin, items: Iterator[Text | Bad], lines: Arriving | None, everything: bool, tally: Tally) -> None:
     """Answer what has arrived, write it out, and only then wait for more."""
     held: list[Text | Bad] = []
     for item in items:

@@ -45,7 +45,8 @@ def interval(pair: Any) -> str:
 
 def measurements(found: Mapping[str, Any]) -> Table:
     """Teacher, student, student without the teacher and TF-IDF: accuracy, size and latency."""
-    rows, place = [], -1
+    rows: list[tuple[str, ...]] = []
+    place = -1
     for key, name in SUBJECTS.items():
         row = found.get(key)
         if not row:

@@ -167,8 +167,8 @@ def _jsonl(lines: Arriving, wanted: Wanted) -> Iterator[Text | Bad]:
             continue
         if isinstance(value, dict):
             names = names or chosen(tuple(value), wanted)
-            parts = [value.get(name) for name in names]
-            if not all(isinstance(part, str) for part in parts):
+            parts = [part for name in names if isinstance(part := value.get(name), str)]
+            if len(parts) < len(names):
                 yield Bad(lines.number, f"has no text under {' and '.join(map(repr, names))}")
             else:
                 yield (parts[0], parts[1]) if wanted.pair else parts[0]

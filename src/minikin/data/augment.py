@@ -1,13 +1,16 @@
 """New texts made from the training texts, for the teacher to label: more text is what helps a student most.
 
-Word swaps and dropouts follow J. Wei, K. Zou, "EDA" (2019); splices and typos are ours. Called by `pipeline`.
+Word swaps and dropouts follow J. Wei, K. Zou, "EDA" (2019); words exchanged for their neighbours in an embedding
+follow X. Jiao et al., "TinyBERT" (2020), algorithm 1; splices and typos are ours. Called by `steps/material.py`.
 """
 
 from __future__ import annotations
 
+import re
 import string
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -16,7 +19,9 @@ from minikin.data.typo import with_one_typo
 
 DROP_SHARE = 0.15
 SWAP_SHARE = 0.15
+EXCHANGE_SHARE = 0.25
 TRIES = 4
+WORD = re.compile(r"[^\W\d_]+")
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _Rng = np.random.Generator
@@ -35,39 +40,48 @@ class Augmented:
         return len(self.texts)
 
 
-def augment(texts: Sequence[Text], copies: int, seed: int) -> Augmented:
-    """Return up to `copies` changed versions of each text (or pair); the same for the same seed.
+Neighbours = Mapping[str, Sequence[str]]
+"""Lower-case word to words that stand for something similar."""
+
+
+def augment(texts: Sequence[Text], copies: int, seed: int, neighbours: Neighbours | None = None) -> Augmented:
+    """Return up to `copies` changed versions of each text (or pair); the same for the same arguments.
 
     Versions of one text differ from it and from each other; of very short texts there are fewer than `copies`.
+    With `neighbours`, half of the versions exchange words for their neighbours.
     """
-    made = list(stream(texts, copies, seed))
+    made = list(stream(texts, copies, seed, neighbours))
     kinds_M = np.array([kind for kind, _, _ in made], np.int8)
     return Augmented([text for _, _, text in made], kinds_M, np.array([source for _, source, _ in made], np.int64))
 
 
-def stream(texts: Sequence[Text], copies: int, seed: int) -> Iterator[tuple[int, int, Text]]:
+def stream(
+    texts: Sequence[Text], copies: int, seed: int, neighbours: Neighbours | None = None
+) -> Iterator[tuple[int, int, Text]]:
     """Yield (index into `KINDS`, index of the source text, new text), one text's versions after another's."""
     rng = np.random.default_rng(seed)
+    changes = [*_CHANGES.values(), partial(_exchange, neighbours or {})]
+    shares = np.array([SHARES[kind] if neighbours or kind != "exchange" else 0.0 for kind in KINDS])
+    shares /= shares.sum()
     for source, text in enumerate(texts):
         seen: set[Text] = {text}
         for _ in range(copies):
             for _ in range(TRIES):
-                kind = int(rng.integers(len(KINDS)))
+                kind = int(rng.choice(len(KINDS), p=shares))
                 other = texts[int(rng.integers(len(texts)))]
-                new = _changed(text, other, kind, rng)
+                new = _changed(text, other, KINDS[kind], changes[kind], rng)
                 if new not in seen:
                     seen.add(new)
                     yield kind, source, new
                     break
 
 
-def _changed(text: Text, other: Text, kind: int, rng: _Rng) -> Text:
+def _changed(text: Text, other: Text, kind: str, change: _Change, rng: _Rng) -> Text:
     """Return the text changed in one way; of a pair, one side or both, and a splice joins sides of two pairs."""
-    change = _CHANGES[KINDS[kind]]
     if isinstance(text, str) and isinstance(other, str):
         return change(text, other, rng) or text
     first, second = text[0], text[1]
-    if KINDS[kind] == "splice":
+    if kind == "splice":
         return (first, other[1]) if rng.random() < 0.5 else (other[0], second)
     sides = int(rng.integers(1, 4))
     return (
@@ -113,6 +127,23 @@ def _plain(text: str, _other: str, _rng: _Rng) -> str:
     return " ".join(text.lower().translate(_NO_PUNCTUATION).split())
 
 
+def _exchange(neighbours: Neighbours, text: str, _other: str, rng: _Rng) -> str:
+    """Exchange about a quarter of the words that have neighbours, at least one, for one of them."""
+    found = [m for m in WORD.finditer(text) if m.group().lower() in neighbours]
+    if not found:
+        return text
+    chosen = rng.random(len(found)) < EXCHANGE_SHARE
+    chosen[int(rng.integers(len(found)))] = True
+    parts, at = [], 0
+    for match, exchange in zip(found, chosen.tolist(), strict=True):
+        if exchange:
+            near = neighbours[match.group().lower()]
+            parts += [text[at : match.start()], near[int(rng.integers(len(near)))]]
+            at = match.end()
+    return "".join([*parts, text[at:]])
+
+
 _CHANGES: dict[str, _Change] = {"swap": _swap, "drop": _drop, "typo": _typo, "splice": _splice, "plain": _plain}
-KINDS: tuple[str, ...] = tuple(_CHANGES)
+SHARES = {"swap": 0.05, "drop": 0.15, "typo": 0.1, "splice": 0.15, "plain": 0.05, "exchange": 0.5}
+KINDS: tuple[str, ...] = (*_CHANGES, "exchange")
 """The ways of changing a text, in the order of `Augmented.kinds_M`."""

@@ -1,4 +1,4 @@
-"""One pass over a file of unknown columns: what each holds, and what is wrong with the rows. Called by `minikin new`."""
+"""One pass over a file of unknown columns: what each holds, which rows are broken. Called by `minikin new`."""
 
 from __future__ import annotations
 

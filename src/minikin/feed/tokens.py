@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from tokenizers import Tokenizer
 
@@ -16,9 +17,7 @@ def encode(tokenizer_json: str, texts: Sequence[Text], max_length: int, *, speci
 
     Pairs without special tokens are marked by segment 1 for the second text.
     """
-    tokenizer = Tokenizer.from_str(tokenizer_json)
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length)
+    tokenizer = _tokenizer(tokenizer_json, max_length)
     pair = len(texts) > 0 and not isinstance(texts[0], str)
     ids: list[Sequence[int]] = []
     segments: list[Sequence[int]] = []
@@ -37,3 +36,12 @@ def _clean(text: Text) -> Text:
     if isinstance(text, str):
         return text.encode("utf-8", "replace").decode("utf-8")
     return (str(_clean(text[0])), str(_clean(text[1])))
+
+
+@lru_cache(maxsize=8)
+def _tokenizer(tokenizer_json: str, max_length: int) -> Tokenizer:
+    """The tokenizer of this text; parsing 30,000 pieces anew for every batch would cost more than encoding it."""
+    tokenizer = Tokenizer.from_str(tokenizer_json)
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_length)
+    return tokenizer

@@ -17,7 +17,8 @@ BITS: dict[str, tuple[float, float]] = {
 }
 """Scheme → bits per embedding weight and per linear weight, scales included."""
 
-GRAPH_BYTES = 12_000
+OVERHEAD_BYTES = {"encoder": 12_000, "static": 1_000}
+"""The graph of an ONNX file, or the header of a safetensors file."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Candidate:
         """Forecast of model and tokenizer, in MiB; the measured size replaces it."""
         embedding_bits, linear_bits = BITS[scheme]
         embeddings, rest = self.weights(vocabulary, positions, classes)
-        return ((embeddings * embedding_bits + rest * linear_bits) / 8 + GRAPH_BYTES + tokenizer_bytes) / MIB
+        weights_bytes = (embeddings * embedding_bits + rest * linear_bits) / 8
+        return (weights_bytes + OVERHEAD_BYTES[self.family] + tokenizer_bytes) / MIB
 
 
 GROWN = [(1, 64, 2, 128), (2, 64, 2, 256), (2, 128, 2, 512), (2, 192, 3, 384), (4, 256, 4, 1024), (4, 512, 8, 2048)]

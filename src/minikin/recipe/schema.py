@@ -126,6 +126,12 @@ class DistilSpec(_Section):
     without_teacher: bool = Field(
         default=True, description="Also train the same student without the teacher, to compare"
     )
+    seed: int | None = Field(
+        default=None,
+        ge=0,
+        lt=2**32,
+        description="Where the student's own randomness starts: first weights, order of texts; absent: `seed`",
+    )
 
 
 class PruneSpec(_Section):

@@ -32,9 +32,10 @@ from minikin.steps.learn import Roots, make, objectives_of, settings_of, train
 from minikin.students import module
 from minikin.train.distil import score
 
-TRIED = 5
-RUNG_SHARE = (0.04, 0.1)
-RUNG_TEXTS = 12_000
+TRIED = 4
+RUNG_SHARE = (0.03, 0.1)
+"""Share of the texts of a full training that a candidate sees on each rung."""
+
 MEASURE_CALLS = 120
 
 
@@ -75,15 +76,29 @@ def _named(recipe: Recipe, teacher_shape: tuple[int, int, int, int] | None) -> C
     if spec.family == "static":
         return Candidate("static", "grown", spec.hidden or ladder.width(spec.size or "tiny"))
     point = ladder.shape(spec.size or "tiny")
-    hidden = spec.hidden or point.hidden
-    can_cut = teacher_shape is not None and hidden % (teacher_shape[1] // teacher_shape[2]) == 0
-    start = spec.start if spec.start != "auto" else ("cut" if can_cut and hidden <= teacher_shape[1] else "grown")  # type: ignore[index]
-    heads = spec.heads or (point.heads if hidden == point.hidden else max(1, hidden // 64))
+    layers, hidden = spec.layers or point.layers, spec.hidden or point.hidden
+    feed_forward = spec.feed_forward or point.feed_forward
+    start = spec.start
+    if start == "auto":
+        start = "cut" if teacher_shape and _can_cut(teacher_shape, layers, hidden, feed_forward) else "grown"
+    if start == "cut" and teacher_shape is None:
+        raise UserError("student.start: cut needs a bert-shaped teacher. Use start: grown, or another teacher.")
     if start == "cut" and teacher_shape is not None:
-        heads = hidden // (teacher_shape[1] // teacher_shape[2])
-    return Candidate(
-        "encoder", start, hidden, spec.layers or point.layers, heads, spec.feed_forward or point.feed_forward
-    )
+        heads = max(1, hidden // (teacher_shape[1] // teacher_shape[2]))
+    else:
+        heads = spec.heads or (point.heads if hidden == point.hidden else _heads(hidden))
+    return Candidate("encoder", start, hidden, layers, heads, feed_forward)
+
+
+def _can_cut(teacher_shape: tuple[int, int, int, int], layers: int, hidden: int, feed_forward: int) -> bool:
+    its_layers, its_hidden, its_heads, its_neurons = teacher_shape
+    whole_heads = hidden % (its_hidden // its_heads) == 0
+    return whole_heads and layers <= its_layers and hidden <= its_hidden and feed_forward <= its_neurons
+
+
+def _heads(hidden: int) -> int:
+    """Heads of about 64 units that divide the width."""
+    return next(heads for heads in range(max(1, hidden // 64), 0, -1) if hidden % heads == 0)
 
 
 def measured(
@@ -197,7 +212,7 @@ def _planned(
 
 
 def shortlist(fitting: Sequence[Measured]) -> list[Candidate]:
-    """The candidates worth training: the most capable of each family and start, then the next, up to five."""
+    """The candidates worth training: the most capable of each family and start, then the next, up to four."""
     groups: dict[tuple[str, str, bool], list[Candidate]] = {}
     for candidate in dict.fromkeys(m.candidate for m in fitting):
         key = (candidate.family, candidate.start, candidate.window > 0)
@@ -211,13 +226,14 @@ def shortlist(fitting: Sequence[Measured]) -> list[Candidate]:
 def _trial(build: Build, material: Material, base: Roots, signals: Signals, candidate: Candidate, rung: int) -> float:
     """Train a candidate briefly on a part of the signals; return its validation accuracy."""
     data, recipe = material.data, build.recipe
+    full = settings_of(build, candidate, len(signals))
+    passes = max(512, round(RUNG_SHARE[rung] * full.epochs * len(signals)))
     rng = np.random.default_rng(recipe.seed)
-    rows = np.sort(rng.permutation(len(signals))[:RUNG_TEXTS])
-    part = _rows(signals, rows)
+    part = _rows(signals, np.sort(rng.permutation(len(signals))[:passes]))
+    settings = replace(full, epochs=max(1, round(passes / len(part))))
     student = make(candidate, base, data.train.texts[:64], recipe.seed)
     layers = base.teacher_shape[0] if base.teacher_shape else 0
     simple = [o for o in recipe.distil.objectives if o.name in ("kl", "gold", "pooled")] or [Objective(name="kl")]
-    settings = settings_of(build, candidate, len(part), RUNG_SHARE[rung])
     held_out = (module.tokens(student, data.validation.texts), data.validation.labels_N)
     student = train(build, candidate, student, part, objectives_of(simple, candidate, layers), settings, held_out)
     return score(module.to_module(student), *held_out)

@@ -31,6 +31,12 @@ class Build:
 
         return self.recipe.train.threads or torch.get_num_threads()
 
+    @property
+    def student_seed(self) -> int:
+        """Seed of the student's training; data, teacher, signals and plan keep the recipe's, so they are shared."""
+        own = self.recipe.distil.seed
+        return self.recipe.seed if own is None else own
+
     def inputs(self, *parts: Any, **named: Any) -> dict[str, Any]:
         """Key of a step: its own inputs, the seed and the version of the code."""
         return {"version": __version__, "seed": self.recipe.seed, "parts": parts, **named}

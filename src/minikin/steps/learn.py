@@ -22,7 +22,7 @@ from minikin.steps.teach import epochs_for, threads
 from minikin.students import encoder, inherit, module, static, store, tokenizer
 from minikin.teachers.local import LocalTeacher
 from minikin.teachers.resolve import resolve
-from minikin.train.distil import distil, logits
+from minikin.train.distil import distil, logits, tolerance
 from minikin.train.loop import Settings
 from minikin.train.objectives import INSIDE, Objective
 
@@ -72,7 +72,8 @@ def roots(build: Build, material: Material, teacher: LocalTeacher | None) -> Roo
     trimmed, kept_ids = vocabulary.trim(source, domain, keep=build.recipe.student.vocabulary, fallback="scripts")
     as_student, embeddings_VH, outputs_VH = None, None, None
     if teacher is not None:
-        outputs_VH = teacher.token_outputs(kept_ids)
+        if build.recipe.student.family != "encoder":
+            outputs_VH = teacher.token_outputs(kept_ids)
         embeddings_VH = teacher.token_embeddings()[kept_ids]
         if teacher.config.model_type == "bert":
             as_student = vocabulary.apply(teacher.as_student(), kept_ids, trimmed)
@@ -135,8 +136,10 @@ def _static_embeddings(base: Roots, hidden: int, seed: int) -> Array:
     return reduced_VH * np.float32(0.25 / max(float(reduced_VH.std()), 1e-8))
 
 
-def settings_of(build: Build, candidate: Candidate, texts: int, share: float = 1.0) -> Settings:
-    """Training settings of a candidate; `share` shortens it for the plan's rungs."""
+def settings_of(
+    build: Build, candidate: Candidate, texts: int, share: float = 1.0, seed: int | None = None
+) -> Settings:
+    """Training settings of a candidate; `share` shortens it for the plan's rungs, `seed` is else the recipe's."""
     kind = "static" if candidate.family == "static" else candidate.start
     train, wanted = build.recipe.train, build.recipe.distil.epochs or build.recipe.train.epochs
     epochs = wanted or epochs_for(texts, PASSES[kind], 4, 60)
@@ -144,7 +147,7 @@ def settings_of(build: Build, candidate: Candidate, texts: int, share: float = 1
         epochs=max(1, round(epochs * share)),
         batch=train.batch if "batch" in train.model_fields_set else 64,
         learning_rate=train.learning_rate or LEARNING_RATES[kind],
-        seed=build.recipe.seed,
+        seed=build.recipe.seed if seed is None else seed,
     )
 
 
@@ -189,6 +192,7 @@ def train(
     """Train one student on signals and return it; validation accuracy picks the epoch."""
     torch_module = module.to_module(student, inside=any(o.name in INSIDE for o in objectives))
     encoded = encoded or module.tokens(student, signals.texts)
+    settings = replace(settings, tolerance=tolerance(validation[1]))
     with threads(build.threads):
         distil(
             torch_module,
@@ -210,7 +214,7 @@ def distilled(build: Build, material: Material, base: Roots, candidate: Candidat
     data, recipe = material.data, build.recipe
     layers = base.teacher_shape[0] if base.teacher_shape else 0
     objectives = objectives_of(recipe.distil.objectives, candidate, layers)
-    settings = settings_of(build, candidate, len(material.texts))
+    settings = settings_of(build, candidate, len(material.texts), seed=build.student_seed)
     inputs = build.inputs(
         data.digest,
         recipe.data.max_length,
@@ -228,7 +232,7 @@ def distilled(build: Build, material: Material, base: Roots, candidate: Candidat
 
         def do(out: Path, scratch: Path) -> None:
             sample = data.train.texts[:PROBE_TEXTS]
-            student = make(candidate, base, sample, recipe.seed)
+            student = make(candidate, base, sample, settings.seed)
             held_out = (module.tokens(student, data.validation.texts), data.validation.labels_N)
             student = train(
                 build, candidate, student, signals, objectives, settings, held_out, scratch=scratch, progress=progress
@@ -281,7 +285,7 @@ def control(build: Build, material: Material, candidate: Candidate) -> Student:
     """The same shape without the teacher's signals: gold labels alone, from the checkpoint as it was found."""
     data, spec = material.data, build.recipe.teacher
     assert spec is not None
-    settings = settings_of(build, candidate, len(data.train), share=0.5)
+    settings = settings_of(build, candidate, len(data.train), share=0.5, seed=build.student_seed)
     checkpoint = resolve(spec.model, spec.revision)
     max_length = build.recipe.data.max_length
     inputs = build.inputs(
@@ -297,7 +301,7 @@ def control(build: Build, material: Material, candidate: Candidate) -> Student:
 
         def do(out: Path, scratch: Path) -> None:
             found = LocalTeacher(checkpoint, data.labels, max_length, seed=build.recipe.seed)
-            student = make(candidate, roots(build, material, found), data.train.texts[:PROBE_TEXTS], build.recipe.seed)
+            student = make(candidate, roots(build, material, found), data.train.texts[:PROBE_TEXTS], settings.seed)
             held_out = (module.tokens(student, data.validation.texts), data.validation.labels_N)
             student = train(
                 build,

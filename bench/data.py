@@ -1,0 +1,103 @@
+"""Turns the benchmark sets into plain CSV files: `python bench/data.py [NAME ...]` writes them under bench/runs/data.
+
+The sets lie in the folder that MINIKIN_DATA names (default: `../shared/data` beside this repository).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+RUNS = ROOT / "bench" / "runs"
+Rows = Iterator[tuple[str, ...]]
+
+
+def source(name: str) -> Path:
+    """Folder of one set; stops with what to do when it is not there."""
+    folder = Path(os.environ.get("MINIKIN_DATA", ROOT.parent / "shared" / "data")) / name
+    if not folder.is_dir():
+        raise SystemExit(f"There is no {folder}. Set MINIKIN_DATA to the folder that holds {name}/.")
+    return folder
+
+
+def banking77(split: str) -> Rows:
+    """Casanueva et al. 2020: 77 intents of bank customers; train and test as published."""
+    with (source("banking77") / f"{split}.csv").open(encoding="utf-8", newline="") as handle:
+        for row in csv.DictReader(handle):
+            yield row["text"], row["category"]
+
+
+def clinc150(split: str) -> Rows:
+    """Larson et al. 2019: 150 intents, in scope only; train, validation and test as published."""
+    rows = json.loads((source("clinc150") / "data_full.json").read_text(encoding="utf-8"))
+    yield from ((text, label) for text, label in rows["val" if split == "validation" else split])
+
+
+def glue_sst2(split: str) -> Rows:
+    """Socher et al. 2013 as GLUE has it; its test split has no labels, so `dev` is the test split."""
+    for sentence, label in _tsv(source("glue_sst2") / ("dev.tsv" if split == "test" else "train.tsv")):
+        yield sentence.strip(), ("negative", "positive")[int(label)]
+
+
+def glue_mrpc(split: str) -> Rows:
+    """Dolan & Brockett 2005: pairs of sentences that are paraphrases or not; train and test as published."""
+    for quality, _, _, left, right in _tsv(source("glue_mrpc") / f"msr_paraphrase_{split}.txt"):
+        yield left, right, ("different", "paraphrase")[int(quality)]
+
+
+SETS: dict[str, tuple[Callable[[str], Rows], tuple[str, ...]]] = {
+    "banking77": (banking77, ("train", "test")),
+    "clinc150": (clinc150, ("train", "validation", "test")),
+    "glue_sst2": (glue_sst2, ("train", "test")),
+    "glue_mrpc": (glue_mrpc, ("train", "test")),
+}
+
+
+def prepare(name: str, folder: Path | None = None) -> dict[str, Path]:
+    """Write the splits of one set as CSV into `folder` (default: bench/runs/data/NAME); return them by name.
+
+    Columns are `text` and `label`, or `left`, `right` and `label`. What is there already is left alone.
+    """
+    read, splits = SETS[name]
+    folder = folder or RUNS / "data" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {split: folder / f"{split}.csv" for split in splits}
+    for split, path in paths.items():
+        if path.is_file():
+            continue
+        rows = list(read(split))
+        temporary = path.with_suffix(".part")
+        with temporary.open("w", encoding="utf-8", newline="") as handle:
+            writer = csv.writer(handle)
+            writer.writerow(("text", "label") if len(rows[0]) == 2 else ("left", "right", "label"))
+            writer.writerows(rows)
+        temporary.replace(path)
+    return paths
+
+
+def _tsv(path: Path) -> Rows:
+    """Rows under the header of a file of tab-separated values, in which a quotation mark is only that."""
+    with path.open(encoding="utf-8-sig", newline="") as handle:
+        rows = csv.reader(handle, delimiter="\t", quoting=csv.QUOTE_NONE)
+        next(rows)
+        yield from (tuple(row) for row in rows if row)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SETS)}; default: all")
+    for name in parser.parse_args().names or SETS:
+        if name not in SETS:
+            raise SystemExit(f"There is no set '{name}'. Known: {', '.join(SETS)}.")
+        for split, path in prepare(name).items():
+            with path.open(encoding="utf-8", newline="") as handle:
+                print(f"{name:<10} {split:<10} {sum(1 for _ in csv.reader(handle)) - 1:>6,} rows  {path}")
+
+
+if __name__ == "__main__":
+    main()

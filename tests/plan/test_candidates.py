@@ -1,0 +1,50 @@
+"""Candidates: what a teacher's shape allows, and forecasts that are near the packaged size."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from minikin.compress.quantize import quantize
+from minikin.package import kin as package
+from minikin.plan.candidates import BITS, Candidate, propose
+from minikin.runtimes import open as open_kin
+from small import encoder, static, tokenizer_json, vocabulary_size
+
+MINILM = (6, 384, 12, 1536)
+
+
+def test_names_are_unique():
+    found = propose(["static", "encoder"], ["cut", "grown"], MINILM)
+    assert len({c.name for c in found}) == len(found)
+    assert {(c.family, c.start) for c in found} == {("static", "grown"), ("encoder", "cut"), ("encoder", "grown")}
+
+
+@pytest.mark.parametrize("shape", [MINILM, (2, 128, 2, 512), (12, 768, 12, 3072), (1, 32, 2, 64)])
+def test_cuts_fit_into_their_teacher(shape):
+    layers, hidden, heads, neurons = shape
+    for c in propose(["encoder"], ["cut"], shape):
+        assert c.layers <= layers
+        assert c.hidden <= hidden
+        assert c.feed_forward <= neurons
+        assert c.hidden == c.heads * (hidden // heads)
+
+
+def test_without_a_teacher_nothing_is_cut():
+    assert propose(["encoder"], ["cut"], None) == []
+    assert {c.start for c in propose(["encoder"], ["cut", "grown"], None)} == {"grown"}
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int4", "int4-int8"])
+@pytest.mark.parametrize("family", ["static", "encoder"])
+def test_a_forecast_is_near_the_packaged_size(family, scheme, tmp_path):
+    student = static(hidden=64, window=3) if family == "static" else encoder(2, 96, 3, 192)
+    shape = (
+        Candidate("static", "grown", 64, window=3) if family == "static" else Candidate("encoder", "cut", 96, 2, 3, 192)
+    )
+    package.write(tmp_path, quantize(student, scheme), recipe_yaml="", extra={})
+    size = open_kin(tmp_path, threads=1).manifest.size_mib
+    tokenizer = len(json.dumps(json.loads(tokenizer_json())))
+    assert shape.size_mib(scheme, vocabulary_size(), 24, 5, tokenizer) == pytest.approx(size, rel=0.3)
+    assert scheme in BITS

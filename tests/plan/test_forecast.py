@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minikin.plan import forecast
+from minikin.plan.forecast import Machine, Shape
+
+MINILM = Shape(6, 384, 1536, 30_522, 77)
+TINY = Shape(2, 128, 512, 4_000, 77)
+HERE = Machine(100.0, 1.0)
+
+
+def test_weights_of_minilm_by_hand() -> None:
+    assert MINILM.embedding_weights == 11_720_448
+    # 6 layers of 4 H² + 2 H F, and the head.
+    assert MINILM.other_weights == 6 * 1_769_472 + 384 * 77
+
+
+def test_operations_by_hand() -> None:
+    # MEASURED: at 16 tokens MiniLM needs about 340 million multiply-accumulates of two operations each, halved.
+    assert MINILM.gflop(16) == pytest.approx(0.3422, rel=1e-3)
+    assert TINY.gflop(16) == pytest.approx(0.01286, rel=1e-2)
+
+
+def test_a_twice_as_fast_machine_asks_in_half_the_time() -> None:
+    slow = forecast.asking_s(MINILM, 1000, 16, HERE)
+    assert forecast.asking_s(MINILM, 1000, 16, Machine(200.0, 1.0)) == pytest.approx(slow / 2)
+
+
+def test_frozen_embeddings_are_cheaper() -> None:
+    free = forecast.training_s(MINILM, 1000, 3, 32, 16, HERE)
+    frozen = forecast.training_s(MINILM, 1000, 3, 32, 16, HERE, frozen_embeddings=True)
+    # 96 steps in which 11.7 million weights are left alone, at 1 ns each.
+    assert free - frozen == pytest.approx(3 * 32 * MINILM.embedding_weights * 1e-9)
+    assert forecast.training_mib(MINILM, 32, 16, frozen_embeddings=True) < forecast.training_mib(MINILM, 32, 16)
+
+
+def test_static_students_have_no_layers_to_compute() -> None:
+    bag, mixing = Shape(0, 128, 0, 4000, 77), Shape(0, 128, 0, 4000, 77, window=3)
+    assert bag.gflop(16) < mixing.gflop(16) < TINY.gflop(16)
+
+
+def test_signals_by_hand() -> None:
+    # 1,024 texts of 77 logits and 384 pooled numbers, two bytes each.
+    assert forecast.signals_mib(1024, 16, 77, 384, {"pooled": 1}) == pytest.approx(1024 * 2 * 461 / 2**20)
+    assert forecast.signals_mib(1, 16, 77, 384, {}) < forecast.signals_mib(1, 16, 77, 384, {"hidden": 2})
+
+
+def test_stages_follow_each_other_so_peaks_do_not_add() -> None:
+    assert forecast.memory_mib(100, 300) == forecast.memory_mib(300) == forecast.PROCESS_MIB + 300
+
+
+@given(st.integers(1, 10**6), st.integers(1, 60), st.integers(1, 512), st.floats(1, 512))
+def test_more_work_takes_longer(texts: int, epochs: int, batch: int, tokens: float) -> None:
+    took = forecast.training_s(TINY, texts, epochs, batch, tokens, HERE)
+    assert took > 0
+    assert forecast.training_s(TINY, texts, epochs + 1, batch, tokens, HERE) > took
+    assert forecast.training_s(TINY, texts + batch, epochs, batch, tokens, HERE) > took
+    assert forecast.training_s(TINY, texts, epochs, batch, tokens + 1, HERE) > took
