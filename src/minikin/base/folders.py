@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,7 +44,7 @@ class RunFolder:
                 do(out, scratch)
                 atomic.write_json(out / DONE, {"name": name, "inputs": json.loads(json.dumps(inputs, default=str))})
         if scratch.exists():
-            _remove(scratch)
+            shutil.rmtree(scratch, ignore_errors=True)
         return path
 
     def has(self, name: str, inputs: Mapping[str, Any]) -> bool:
@@ -51,10 +52,10 @@ class RunFolder:
         return (self.root / self.key(name, inputs) / DONE).is_file()
 
 
-def _remove(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
+def remove_unless_worked(root: Path) -> None:
+    """Remove a run folder in which no step was finished or begun."""
+    if not any(root.glob(f"*/{DONE}")) and not any(root.glob("*.scratch")):
+        shutil.rmtree(root, ignore_errors=True)
 
 
 @contextmanager

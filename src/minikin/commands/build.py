@@ -28,7 +28,6 @@ def need_build() -> None:
 
 def build(recipe: Path, out: Path, overrides: tuple[str, ...], run: Path | None, quiet: bool) -> None:
     """Build, then show the table and the report's path. Raises GateFailed after showing them too."""
-    _keep_hands_off(out)
     need_build()
     from minikin import pipeline
 
@@ -79,12 +78,6 @@ def story_of(folder: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise KinError(f"{path} is damaged: {error}. Build the kin again.") from error
     return story
-
-
-def _keep_hands_off(out: Path) -> None:
-    """Refuse to replace a folder that no build wrote."""
-    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / "minikin.json").is_file()):
-        raise UserError(f"{out} holds something else than a kin, and a build would replace it. Give another -o.")
 
 
 def _show(folder: Path) -> None:

@@ -60,7 +60,7 @@ def stream(
 ) -> Iterator[tuple[int, int, Text]]:
     """Yield (index into `KINDS`, index of the source text, new text), one text's versions after another's."""
     rng = np.random.default_rng(seed)
-    changes = [*_CHANGES.values(), partial(_exchange, neighbours or {})]
+    changes: list[_Change] = [*_CHANGES.values(), partial(_exchange, neighbours or {})]
     shares = np.array([SHARES[kind] if neighbours or kind != "exchange" else 0.0 for kind in KINDS])
     shares /= shares.sum()
     for source, text in enumerate(texts):

@@ -14,7 +14,8 @@ import numpy as np
 
 from minikin.base import atomic
 from minikin.base.errors import UserError
-from minikin.base.types import Progress, Scheme, Signals, Split, Student, Text
+from minikin.base.joined import Joined
+from minikin.base.types import Data, Progress, Scheme, Signals, Student, Text
 from minikin.compress.quantize import quantize
 from minikin.equations import pareto
 from minikin.measure import speed
@@ -30,6 +31,7 @@ from minikin.runtimes import open as open_kin
 from minikin.steps.context import Build, Material
 from minikin.steps.learn import Roots, make, objectives_of, settings_of, train
 from minikin.students import module
+from minikin.students.module import TorchRuntime
 from minikin.train.distil import score
 
 TRIED = 4
@@ -321,22 +323,26 @@ def packaged_aside(student: Student | None, scheme: Scheme, pair: bool) -> Itera
 
 
 def scheme_for(
-    build: Build, student: Student, schemes: Sequence[Scheme], validation: Split
+    build: Build, student: Student, schemes: Sequence[Scheme], data: Data
 ) -> tuple[Scheme, list[dict[str, Any]]]:
-    """Choose how to store the weights: the smallest scheme within half a point of the best on validation."""
+    """Choose how to store the weights: the smallest scheme that keeps the trained model's answers.
+
+    That is: within half a point of the best accuracy on validation, and (where any scheme is) well within the
+    gate's share of flipped answers on the held-out texts, against the model in float32.
+    """
+    held_out = Joined([data.validation.texts, data.calibration.texts])
+    trained_N = TorchRuntime(student).probabilities(held_out).argmax(1)
     tried: list[dict[str, Any]] = []
     for scheme in schemes:
-        with tempfile.TemporaryDirectory() as temporary:
-            package.write(
-                Path(temporary),
-                quantize(student, scheme),
-                recipe_yaml="",
-                extra={"pair": not isinstance(validation.texts[0], str)},
-            )
-            kin = open_kin(Path(temporary), threads=1, verify=False)
-            accuracy = quality(kin, validation, resamples=1).accuracy
-            tried.append({"scheme": scheme, "accuracy": accuracy, "size_mib": kin.manifest.size_mib})
-    best = max(t["accuracy"] for t in tried)
-    close = [t for t in tried if t["accuracy"] >= best - 0.005]
+        with packaged_aside(student, scheme, data.pair) as packaged:
+            assert packaged is not None
+            kin, size = packaged
+            flips = float((kin.probabilities(held_out).argmax(1) != trained_N).mean())
+            accuracy = quality(kin, data.validation, resamples=1).accuracy
+            tried.append({"scheme": scheme, "accuracy": accuracy, "size_mib": size, "flips": flips})
+    faithful = [t for t in tried if t["flips"] <= 0.5 * build.recipe.gate.max_flips]
+    kept = faithful or [min(tried, key=lambda t: float(t["flips"]))]
+    best = max(t["accuracy"] for t in kept)
+    close = [t for t in kept if t["accuracy"] >= best - 0.005]
     smallest: Scheme = min(close, key=lambda t: float(t["size_mib"]))["scheme"]
     return smallest, tried

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -74,7 +75,7 @@ class _WithLoss(nn.Module):
 
 def tolerance(labels_N: Array) -> float:
     """What two epochs' accuracies on N held-out texts may differ by chance: about two thirds of a standard error."""
-    return 0.2 / max(1.0, float(len(labels_N))) ** 0.5
+    return 0.2 / math.sqrt(max(1, len(labels_N)))
 
 
 @torch.no_grad()
