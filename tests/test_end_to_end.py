@@ -22,7 +22,7 @@ import pytest
 import minikin as mk
 from killed import be_quick, build_until
 from minikin.base.console import Stages
-from minikin.base.errors import BudgetError, BusyError, DataError, GateFailed
+from minikin.base.errors import BudgetError, BusyError, DataError, GateFailed, UserError
 from toys import LABELS, sentences, toy_checkpoint, toy_csv, toy_project, toy_recipe
 
 TEXTS = [text for text, _ in sentences(40, seed=7)]
@@ -344,8 +344,15 @@ def test_data_that_teaches_nothing_is_refused_and_nothing_is_written(tmp_path, l
     with pytest.raises(DataError, match=words) as error:
         mk.build(toy_recipe(tmp_path, data=data, teacher=None, student={}, distil={}), tmp_path / "kin", quiet=True)
     assert error.value.exit_code == 2
-    assert not (tmp_path / "kin").exists()
-    assert not list((tmp_path / "kin.run").glob("*.part"))
+    assert {p.name for p in tmp_path.iterdir()} == {"bad.csv"}
+
+
+def test_a_folder_that_is_no_kin_is_not_replaced(project, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
+    with pytest.raises(UserError, match="something else than a kin"):
+        mk.build(toy_recipe(project), tmp_path / "thesis", quiet=True)
+    assert [p.name for p in tmp_path.rglob("*")] == ["thesis", "chapter.txt"]
 
 
 def test_odd_texts_do_no_harm(project, kin, tmp_path):

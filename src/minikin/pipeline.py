@@ -12,7 +12,7 @@ from typing import Any
 
 from minikin.base import atomic, digest, folders, machine
 from minikin.base.console import Stages
-from minikin.base.errors import GateFailed, UserError
+from minikin.base.errors import BusyError, GateFailed, UserError
 from minikin.base.types import Student
 from minikin.compress.quantize import quantize
 from minikin.package import kin as package
@@ -48,8 +48,9 @@ def build(
     try:
         with folders.lock(run_root):
             return _build(Build(recipe, out, folders.RunFolder(run_root), Stages(quiet)))
-    except UserError:
-        if fresh:
+    except UserError as error:
+        # a folder that another build has just made is not ours to remove
+        if fresh and not isinstance(error, BusyError):
             folders.remove_unless_worked(run_root)
         raise
 
@@ -118,7 +119,7 @@ def proven(
         gate=story["gate"],
         teacher=_about(teacher),
         machine=stamp,
-        recipe_sha256=digest.of_value(at.recipe.model_dump(mode="json")),
+        recipe_sha256=digest.of_value(at.recipe.model_dump()),
         data_sha256=texts.data.digest,
         seeds=story["seeds"],
         story=story,
