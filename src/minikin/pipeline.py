@@ -22,7 +22,7 @@ from minikin.recipe.schema import Recipe
 from minikin.report import card, page
 from minikin.runtimes import Kin
 from minikin.runtimes import open as open_kin
-from minikin.steps import choose, learn, material, prove, teach
+from minikin.steps import choose, fit, learn, material, prove, ship, teach
 from minikin.steps.context import Build, Material
 
 
@@ -46,7 +46,7 @@ def build(
     run_root = Path(run) if run else out.with_name(f"{out.name}.run")
     fresh = not run_root.exists()
     try:
-        with folders.lock(run_root):
+        with folders.lock(out), folders.lock(run_root):
             return _build(Build(recipe, out, folders.RunFolder(run_root), Stages(quiet)))
     except UserError as error:
         # a folder that another build has just made is not ours to remove
@@ -64,14 +64,15 @@ def _refuse_foreign(out: Path) -> None:
 def _build(at: Build) -> Kin:
     data = material.data(at)
     found = teach.found(at, data) if at.recipe.teacher else None
+    fits = fit.fitting(at, data, learn.roots(at, data, found))
     texts = material.gather(at, data, teach.neighbours(at, data, found) if found else None)
     teacher = teach.tuned(at, data, found) if found else None
     signals = teach.asked(at, texts, teacher) if teacher else learn.gold_signals(texts)
-    roots = learn.roots(at, texts, teacher)
-    chosen = choose.plan(at, texts, roots, signals)
+    roots = learn.roots(at, data, teacher)
+    chosen = choose.plan(at, texts, roots, signals, fits)
     student = learn.distilled(at, texts, roots, chosen.candidate, signals)
     alone = learn.control(at, texts, chosen.candidate) if teacher and _wants_control(at.recipe) else None
-    scheme, schemes = choose.scheme_for(at, student, chosen.schemes, texts.data)
+    scheme, schemes = ship.scheme_for(at, student, chosen.schemes, data)
     shipped = quantize(student, scheme)
     kin = packaged(at, texts, shipped, at.out)
     return proven(at, texts, kin, student, shipped, teacher, alone, chosen, schemes)
@@ -142,7 +143,7 @@ def judged(
     schemes: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Measure the packaged file beside everything that it is compared with, and return the story."""
-    with choose.packaged_aside(alone, shipped.scheme, kin.manifest.pair) as control:
+    with ship.packaged_aside(alone, shipped.scheme, kin.manifest.pair) as control:
         found = prove.everyone(at, texts, kin, kin.manifest.size_mib, teacher, control)
     same = prove.parity(kin, student, texts.data.test.texts, at.recipe.gate.parity_texts)
     gate = prove.verdict(at.recipe, found, same)

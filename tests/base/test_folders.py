@@ -96,7 +96,7 @@ def test_after_kill_9_the_lock_is_free_and_no_half_step_is_taken(tmp_path):
     with lock(tmp_path):
         path = run.step("a", {}, write("whole", ""))
     assert sorted(p.name for p in path.iterdir()) == [DONE, "whole"]
-    left = {p.name for p in tmp_path.iterdir()} - {".lock", path.name}
+    left = {p.name for p in tmp_path.iterdir()} - {path.name}
     assert left == set()  # what the killed process had begun is swept away
 
 
@@ -123,7 +123,8 @@ def test_a_second_process_is_refused_and_told_who_is_at_work(tmp_path):
         pass
     holder.communicate("")
     with lock(tmp_path):
-        assert (tmp_path / ".lock").read_text() == str(os.getpid())
+        assert tmp_path.with_name(f".{tmp_path.name}.lock").read_text() == str(os.getpid())
+    assert not tmp_path.with_name(f".{tmp_path.name}.lock").exists()
 
 
 def test_the_lock_is_dropped_when_the_block_fails(tmp_path):

@@ -11,7 +11,7 @@ from minikin.plan.budget import Limits, Measured
 from minikin.plan.candidates import Candidate, propose
 from minikin.plan.search import Trial
 from minikin.recipe.read import of_values
-from minikin.steps import choose
+from minikin.steps import choose, fit
 
 A, B = Candidate("static", "grown", 64), Candidate("encoder", "cut", 128, 2, 4, 256)
 
@@ -79,7 +79,7 @@ def test_the_front_says_what_became_of_everyone():
 
 def named(teacher_shape: tuple[int, int, int, int] | None, **student: object) -> Candidate:
     recipe = of_values({"data": {"train": "x.csv"}, "teacher": "some/model", "student": student})
-    (only,) = choose.candidates_of(recipe, teacher_shape)
+    (only,) = fit.candidates_of(recipe, teacher_shape)
     return only
 
 

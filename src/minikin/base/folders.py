@@ -9,9 +9,9 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from minikin.base import atomic, digest
 from minikin.base.errors import BusyError
@@ -62,26 +62,45 @@ def remove_unless_worked(root: Path) -> None:
 def lock(folder: Path) -> Iterator[None]:
     """Hold `folder` for this process; raise `BusyError` while another process holds it.
 
-    The operating system drops the lock when the process dies, so a kill leaves nothing to clean up.
+    The folder itself need not be there, and may be replaced meanwhile: the lock lies beside it. The operating
+    system drops it when the process dies, so a kill leaves nothing to clean up.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / ".lock"
-    handle = path.open("a+")
+    path = folder.with_name(f".{folder.name}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = _held(path)
+    if handle is None:
+        holder = path.read_text(errors="replace").strip() if path.exists() else ""
+        raise BusyError(
+            f"Another build (process {holder or 'unknown'}) is at work in {folder}. "
+            "Wait for it, or give another folder with -o."
+        )
     try:
-        try:
-            _lock_file(handle)
-        except OSError as error:
-            handle.seek(0)
-            holder = handle.read().strip() or "unknown"
-            raise BusyError(
-                f"Another build (process {holder}) is at work in {folder}. Wait for it, or give another folder with -o."
-            ) from error
-        handle.seek(0)
-        handle.truncate()
+        handle.truncate(0)
         handle.write(str(os.getpid()))
         handle.flush()
         yield
     finally:
+        with suppress(OSError):  # Windows keeps a file that is open
+            path.unlink()
+        handle.close()
+
+
+def _held(path: Path) -> TextIO | None:
+    """Open and lock a file; None while another process holds it.
+
+    Its last holder may have unlinked the file between our opening and locking it: then it is opened anew.
+    """
+    while True:
+        handle = path.open("a+")
+        try:
+            _lock_file(handle)
+            if os.fstat(handle.fileno()).st_ino == path.stat().st_ino:
+                return handle
+        except FileNotFoundError:
+            pass
+        except OSError:
+            handle.close()
+            return None
         handle.close()
 
 

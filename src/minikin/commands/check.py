@@ -129,8 +129,8 @@ def _forecast(recipe: Recipe, sight: Sight, temporary: Path, out: Console) -> No
     from minikin.base.folders import RunFolder
     from minikin.measure import rate
     from minikin.plan.forecast import Machine
-    from minikin.steps.choose import candidates_of
     from minikin.steps.context import Build
+    from minikin.steps.fit import candidates_of
 
     build = Build(recipe, Path("kin"), RunFolder(temporary / "run"), Stages(quiet=True))
     machine = Machine(rate.gemm_gflops(build.threads), rate.update_ns(build.threads))

@@ -50,6 +50,11 @@ def trim(
     return _rebuilt(spec, kept_ids, pieces), kept_ids
 
 
+def can_trim(tokenizer_json: str) -> bool:
+    """Whether `trim` can take this tokenizer: it is WordPiece."""
+    return bool(json.loads(tokenizer_json).get("model", {}).get("type") == "WordPiece")
+
+
 def apply(student: Student, kept_ids: Array, tokenizer_json: str) -> Student:
     """Return `student` with only the embedding rows `kept_ids` (V,) and the tokenizer that goes with them."""
     tensors = dict(student.tensors)
@@ -77,7 +82,7 @@ def _read(tokenizer_json: str) -> dict[str, Any]:
     kind = spec.get("model", {}).get("type")
     if kind != "WordPiece":
         raise UserError(
-            f"Only WordPiece vocabularies can be trimmed; this tokenizer is {kind}. Set the vocabulary to full."
+            f"Only WordPiece vocabularies can be trimmed; this tokenizer is {kind}. Learn one from the texts instead."
         )
     return spec
 

@@ -59,9 +59,9 @@ def _objectives(recipe: Recipe) -> Iterator[Contradiction]:
         if objective.name not in LAYERED:
             yield f"{at}.layers", f"'{objective.name}' compares no layers; only {', '.join(LAYERED)} do"
         elif not objective.layers or min(*objective.layers, *objective.layers.values(), 0) < 0:
-            yield f"{at}.layers", "maps student layers to teacher layers, both counted from 0"
-        elif recipe.student.layers and max(objective.layers) >= recipe.student.layers:
-            yield f"{at}.layers", f"the student has only layers 0 to {recipe.student.layers - 1}"
+            yield f"{at}.layers", "maps student layers to teacher layers; 0 is the embeddings"
+        elif recipe.student.layers and max(objective.layers) > recipe.student.layers:
+            yield f"{at}.layers", f"the student has only layers 1 to {recipe.student.layers}, and 0, the embeddings"
 
 
 def _student(recipe: Recipe) -> Iterator[Contradiction]:

@@ -11,7 +11,7 @@ import numpy as np
 from minikin.base import digest
 from minikin.base.errors import UserError
 from minikin.base.joined import Joined
-from minikin.base.types import Array, Encoded, Progress, Signals, Student, Text, no_progress
+from minikin.base.types import Array, Data, Encoded, Progress, Signals, Student, Text, no_progress
 from minikin.compress import prune, vocabulary
 from minikin.equations.calibration import fit_temperature
 from minikin.feed.tokens import encode
@@ -57,18 +57,21 @@ class Roots:
         return tuple(int(self.teacher.config[k]) for k in keys)  # type: ignore[return-value]
 
 
-def roots(build: Build, material: Material, teacher: LocalTeacher | None) -> Roots:
+def roots(build: Build, data: Data, teacher: LocalTeacher | None) -> Roots:
     """Trim the vocabulary to the domain's pieces, and take the teacher's weights for what is kept.
 
-    Without a teacher, a tokenizer is learned from the training texts.
+    Without a teacher, or with one that does not cut words by WordPiece, a tokenizer is learned from the training
+    texts; students then inherit no weights.
     """
-    texts = material.data.train.texts
+    texts = data.train.texts
+    if teacher is not None and not vocabulary.can_trim(teacher.tokenizer_json):
+        teacher = None
     if teacher is None:
         alone = (part for text in texts for part in ((text,) if isinstance(text, str) else text))
         source = tokenizer.learn(alone, build.recipe.student.vocabulary or FRESH_VOCABULARY)
     else:
         source = teacher.tokenizer_json
-    domain = Joined([texts, material.data.unlabelled.texts])
+    domain = Joined([texts, data.unlabelled.texts])
     trimmed, kept_ids = vocabulary.trim(source, domain, keep=build.recipe.student.vocabulary, fallback="scripts")
     as_student, embeddings_VH, outputs_VH = None, None, None
     if teacher is not None:
@@ -77,7 +80,7 @@ def roots(build: Build, material: Material, teacher: LocalTeacher | None) -> Roo
         embeddings_VH = teacher.token_embeddings()[kept_ids]
         if teacher.config.model_type == "bert":
             as_student = vocabulary.apply(teacher.as_student(), kept_ids, trimmed)
-    encoded = encode(trimmed, material.data.train.texts, build.recipe.data.max_length)
+    encoded = encode(trimmed, data.train.texts, build.recipe.data.max_length)
     return Roots(
         trimmed,
         kept_ids,
@@ -85,9 +88,9 @@ def roots(build: Build, material: Material, teacher: LocalTeacher | None) -> Roo
         as_student,
         embeddings_VH,
         outputs_VH,
-        material.data.labels,
+        data.labels,
         build.recipe.data.max_length,
-        material.data.pair,
+        data.pair,
     )
 
 
@@ -301,7 +304,7 @@ def control(build: Build, material: Material, candidate: Candidate) -> Student:
 
         def do(out: Path, scratch: Path) -> None:
             found = LocalTeacher(checkpoint, data.labels, max_length, seed=build.recipe.seed)
-            student = make(candidate, roots(build, material, found), data.train.texts[:PROBE_TEXTS], settings.seed)
+            student = make(candidate, roots(build, data, found), data.train.texts[:PROBE_TEXTS], settings.seed)
             held_out = (module.tokens(student, data.validation.texts), data.validation.labels_N)
             student = train(
                 build,

@@ -71,7 +71,8 @@ def optimise(
     _keep_freed_memory()
     accelerator = Accelerator()
     optimizer = torch.optim.AdamW(_groups(module, settings, heads), weight_decay=settings.weight_decay, fused=True)
-    per_epoch = len(bucketed(lengths_N, settings.batch, settings.seed, 0))
+    workers = accelerator.num_processes
+    per_epoch = max(1, len(bucketed(lengths_N, settings.batch, settings.seed, 0)) // workers)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_then_decay(settings, per_epoch))
     state = _State(module, optimizer, schedule, settings, scratch)
     with torch.random.fork_rng(devices=[]):
@@ -84,7 +85,8 @@ def optimise(
             prepared.train()
             total = 0.0
             batches = bucketed(lengths_N, settings.batch, settings.seed, epoch)
-            mine = batches[accelerator.process_index :: accelerator.num_processes]
+            # every worker takes as many steps: with several, up to workers - 1 batches of an epoch are left out
+            mine = batches[: len(batches) // workers * workers][accelerator.process_index :: workers] or batches[:1]
             for done, rows in enumerate(mine):
                 loss = loss_of_batch(prepared, rows)
                 accelerator.backward(loss)

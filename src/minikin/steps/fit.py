@@ -1,0 +1,151 @@
+"""What fits: every candidate is made untrained, packaged and measured on this machine, before anything is trained."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from minikin.base import atomic, machine
+from minikin.base.errors import UserError
+from minikin.base.types import Data, Progress, Scheme, Student, Text
+from minikin.compress.quantize import quantize
+from minikin.measure import speed
+from minikin.package import kin as package
+from minikin.plan.budget import Limits, Measured, refuse_if_impossible
+from minikin.plan.candidates import Candidate, propose
+from minikin.recipe import ladder
+from minikin.recipe.schema import Recipe
+from minikin.runtimes import open as open_kin
+from minikin.steps.context import Build
+from minikin.steps.learn import Roots, make
+
+MEASURE_CALLS = 120
+
+
+def limits_of(recipe: Recipe) -> Limits:
+    """The recipe's budget as the plan reads it."""
+    return Limits(**recipe.budget.model_dump())
+
+
+def candidates_of(recipe: Recipe, teacher_shape: tuple[int, int, int, int] | None) -> list[Candidate]:
+    """What the recipe allows: one shape if it names one, else every shape of the families that it admits."""
+    spec = recipe.student
+    schemes: tuple[Scheme, ...] = ("int8", "int4", "int4-int8") if recipe.quantize == "auto" else (recipe.quantize,)
+    starts = ["cut", "grown"] if spec.start == "auto" else [spec.start]
+    families = ["static", "encoder"] if spec.family == "auto" else [spec.family]
+    if spec.size or spec.hidden or spec.layers:
+        return [replace(_named(recipe, teacher_shape), schemes=schemes)]
+    found = propose(families, starts, teacher_shape)
+    if not found:
+        raise UserError(
+            "student.start: cut needs a bert-shaped teacher with enough layers and width. "
+            "Use start: grown, or another teacher."
+        )
+    return [replace(c, schemes=schemes) for c in found]
+
+
+def _named(recipe: Recipe, teacher_shape: tuple[int, int, int, int] | None) -> Candidate:
+    """The one shape that the recipe spells out, by the size dial or number by number."""
+    spec = recipe.student
+    if spec.family == "static":
+        return Candidate("static", "grown", spec.hidden or ladder.width(spec.size or "tiny"))
+    point = ladder.shape(spec.size or "tiny")
+    layers, hidden = spec.layers or point.layers, spec.hidden or point.hidden
+    feed_forward = spec.feed_forward or point.feed_forward
+    start = spec.start
+    if start == "auto":
+        start = "cut" if teacher_shape and _can_cut(teacher_shape, layers, hidden, feed_forward) else "grown"
+    if start == "cut" and teacher_shape is None:
+        raise UserError("student.start: cut needs a bert-shaped teacher. Use start: grown, or another teacher.")
+    if start == "cut" and teacher_shape is not None:
+        heads = max(1, hidden // (teacher_shape[1] // teacher_shape[2]))
+    else:
+        heads = spec.heads or (point.heads if hidden == point.hidden else _heads(hidden))
+    return Candidate("encoder", start, hidden, layers, heads, feed_forward)
+
+
+def _can_cut(teacher_shape: tuple[int, int, int, int], layers: int, hidden: int, feed_forward: int) -> bool:
+    its_layers, its_hidden, its_heads, its_neurons = teacher_shape
+    whole_heads = hidden % (its_hidden // its_heads) == 0
+    return whole_heads and layers <= its_layers and hidden <= its_hidden and feed_forward <= its_neurons
+
+
+def _heads(hidden: int) -> int:
+    """Heads of about 64 units that divide the width."""
+    return next(heads for heads in range(max(1, hidden // 64), 0, -1) if hidden % heads == 0)
+
+
+def measured(
+    candidates: Sequence[Candidate], base: Roots, sample: Sequence[Text], limits: Limits, seed: int, progress: Progress
+) -> list[Measured]:
+    """Make every candidate untrained, quantize, package and time it here; hopeless sizes are only forecast."""
+    found: list[Measured] = []
+    for done, candidate in enumerate(candidates):
+        progress(done / len(candidates), candidate.name)
+        student: Student | None = None
+        for scheme in candidate.schemes:
+            forecast = candidate.size_mib(
+                scheme, len(base.kept_ids), base.max_length, len(base.labels), len(base.tokenizer_json)
+            )
+            if limits.size_mib is not None and forecast > 1.3 * limits.size_mib:
+                found.append(Measured(candidate, scheme, forecast, 0.0, 0.0, forecast=True))
+                continue
+            student = student or make(candidate, base, sample[:64], seed)
+            found.append(_measure(candidate, scheme, student, sample, limits))
+    if all(m.forecast for m in found):
+        # nothing can fit: measure the smallest, so that the budget that is named is really possible
+        least = min(found, key=lambda m: m.size_mib)
+        student = make(least.candidate, base, sample[:64], seed)
+        found.append(_measure(least.candidate, least.scheme, student, sample, limits))
+        found.remove(least)
+    return found
+
+
+def _measure(
+    candidate: Candidate, scheme: Scheme, student: Student, sample: Sequence[Text], limits: Limits
+) -> Measured:
+    pair = not isinstance(sample[0], str)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        package.write(folder, quantize(student, scheme), recipe_yaml="", extra={"pair": pair})
+        kin = open_kin(folder, threads=1, verify=False)
+        took = speed.latency(kin, list(sample[:64]), warmup=10, repeats=MEASURE_CALLS, seconds=2.0)
+        memory = speed.cold_start(folder, sample[0], runs=1).memory_mib if limits.memory_mib else None
+        size = kin.manifest.size_mib
+    return Measured(candidate, scheme, size, took.latency_ms_p50, took.latency_ms_p95, memory)
+
+
+def fitting(build: Build, data: Data, base: Roots) -> list[Measured]:
+    """Measure all candidates; raise BudgetError, naming the nearest possible budget, when none can fit."""
+    recipe, limits = build.recipe, limits_of(build.recipe)
+    candidates = candidates_of(recipe, base.teacher_shape)
+    inputs = build.inputs(
+        data.digest, recipe.data.max_length, base.tokenizer_json, _plain(candidates), asdict(limits), machine.stamp()
+    )
+    done = build.run.has("fit", inputs)
+    words = "taken from the run folder" if done else f"measuring {len(candidates)} untrained candidates"
+    with build.stages.stage("fit", words) as progress:
+
+        def do(out: Path, _scratch: Path) -> None:
+            sample = data.train.texts[:256]
+            found = measured(candidates, base, sample, limits, recipe.seed, progress)
+            atomic.write_json(out / "fit.json", _plain(found))
+
+        folder = build.run.step("fit", inputs, do)
+    rows = json.loads((folder / "fit.json").read_text(encoding="utf-8"))
+    found = [Measured(**{**row, "candidate": candidate_from(row["candidate"])}) for row in rows]
+    refuse_if_impossible(found, limits)
+    return found
+
+
+def candidate_from(values: dict[str, Any]) -> Candidate:
+    """A candidate as it was before it was written as JSON."""
+    return Candidate(**{**values, "schemes": tuple(values["schemes"])})
+
+
+def _plain(values: Sequence[Any]) -> list[dict[str, Any]]:
+    return [asdict(value) for value in values]
