@@ -244,6 +244,7 @@ class Costs:
     def _student_steps(self, fitting: Sequence[Any]) -> list[tuple[str, float, float, str]]:
         from minikin.plan.forecast import asking_s
         from minikin.steps.choose import RUNG_SHARE, TRIED
+        from minikin.steps.learn import CONTROL_SHARE
 
         trained = [self.student_s(c) for c in fitting]
         steps: list[tuple[str, float, float, str]] = []
@@ -254,7 +255,7 @@ class Costs:
         steps.append(("distil", min(trained), max(trained), "the student, by candidate"))
         data, recipe = self.sight.data, self.build.recipe
         if self.teacher is not None and recipe.distil.without_teacher and not recipe.gate.skip_control:
-            alone = [self.student_s(c, len(data.train), 0.5) for c in fitting]
+            alone = [self.student_s(c, len(data.train), CONTROL_SHARE) for c in fitting]
             steps.append(("control", min(alone), max(alone), "the same student without the teacher"))
         gate = GATE_S + LEXICAL_S_PER_TEXT * len(data.train)
         if self.teacher is not None:

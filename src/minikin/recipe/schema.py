@@ -92,6 +92,9 @@ class StudentSpec(_Section):
     vocabulary: int | None = Field(
         default=None, ge=64, le=1_000_000, description="Pieces kept; absent: decided by the data"
     )
+    reach: Literal["texts", "neighbours"] = Field(
+        default="texts", description="Keep the pieces of the texts, or also words the teacher holds similar (larger)"
+    )
 
 
 class Objective(_Section):

@@ -13,6 +13,7 @@ from minikin.base.errors import UserError
 from minikin.base.joined import Joined
 from minikin.base.types import Array, Data, Encoded, Progress, Signals, Student, Text, no_progress
 from minikin.compress import prune, vocabulary
+from minikin.data.augment import Neighbours
 from minikin.equations.calibration import fit_temperature
 from minikin.feed.tokens import encode
 from minikin.plan.candidates import Candidate
@@ -29,6 +30,9 @@ from minikin.train.objectives import INSIDE, Objective
 LEARNING_RATES = {"cut": 5e-4, "grown": 1e-3, "static": 5e-3}
 PASSES = {"cut": 400_000, "grown": 600_000, "static": 600_000}
 """Texts to see in full training, when the recipe names no number of epochs."""
+
+CONTROL_SHARE = 0.25
+"""The control's epochs as a share of what a full training on the labelled texts alone would take."""
 
 PROBE_TEXTS = 256
 FRESH_VOCABULARY = 4000
@@ -57,7 +61,7 @@ class Roots:
         return tuple(int(self.teacher.config[k]) for k in keys)  # type: ignore[return-value]
 
 
-def roots(build: Build, data: Data, teacher: LocalTeacher | None) -> Roots:
+def roots(build: Build, data: Data, teacher: LocalTeacher | None, neighbours: Neighbours | None) -> Roots:
     """Trim the vocabulary to the domain's pieces, and take the teacher's weights for what is kept.
 
     Without a teacher, or with one that does not cut words by WordPiece, a tokenizer is learned from the training
@@ -71,7 +75,8 @@ def roots(build: Build, data: Data, teacher: LocalTeacher | None) -> Roots:
         source = tokenizer.learn(alone, build.recipe.student.vocabulary or FRESH_VOCABULARY)
     else:
         source = teacher.tokenizer_json
-    domain = Joined([texts, data.unlabelled.texts])
+    near = neighbours if build.recipe.student.reach == "neighbours" and neighbours else {}
+    domain = Joined([texts, data.unlabelled.texts, sorted({word for words in near.values() for word in words})])
     trimmed, kept_ids = vocabulary.trim(source, domain, keep=build.recipe.student.vocabulary, fallback="scripts")
     as_student, embeddings_VH, outputs_VH = None, None, None
     if teacher is not None:
@@ -284,15 +289,21 @@ def gold_signals(material: Material) -> Signals:
     return Signals(train.texts, train.labels_N, blank_NC, digest=material.data.digest)
 
 
-def control(build: Build, material: Material, candidate: Candidate) -> Student:
+def control(build: Build, material: Material, candidate: Candidate, neighbours: Neighbours | None) -> Student:
     """The same shape without the teacher's signals: gold labels alone, from the checkpoint as it was found."""
     data, spec = material.data, build.recipe.teacher
     assert spec is not None
-    settings = settings_of(build, candidate, len(data.train), share=0.5, seed=build.student_seed)
+    settings = settings_of(build, candidate, len(data.train), share=CONTROL_SHARE, seed=build.student_seed)
     checkpoint = resolve(spec.model, spec.revision)
     max_length = build.recipe.data.max_length
     inputs = build.inputs(
-        [data.digest, digest.of_texts(data.unlabelled.texts), max_length, build.recipe.student.vocabulary],
+        [
+            data.digest,
+            digest.of_texts(data.unlabelled.texts),
+            max_length,
+            build.recipe.student.vocabulary,
+            build.recipe.student.reach,
+        ],
         asdict(candidate),
         asdict(settings),
         checkpoint.weights_sha256,
@@ -304,7 +315,8 @@ def control(build: Build, material: Material, candidate: Candidate) -> Student:
 
         def do(out: Path, scratch: Path) -> None:
             found = LocalTeacher(checkpoint, data.labels, max_length, seed=build.recipe.seed)
-            student = make(candidate, roots(build, data, found), data.train.texts[:PROBE_TEXTS], settings.seed)
+            base = roots(build, data, found, neighbours)
+            student = make(candidate, base, data.train.texts[:PROBE_TEXTS], settings.seed)
             held_out = (module.tokens(student, data.validation.texts), data.validation.labels_N)
             student = train(
                 build,
