@@ -1,6 +1,6 @@
 """THE STORY: from a recipe to a proven kin, one line per stage, top to bottom.
 
-recipe → data → teacher → signals → student → distil → prune → quantize → package → gate → kin
+recipe → data → fit → teacher → signals → plan → student → distil → prune → quantize → package → gate → kin
 """
 
 from __future__ import annotations
