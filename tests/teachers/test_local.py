@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
 
 from minikin.base.errors import TeacherError
 from minikin.base.types import Runtime
@@ -171,3 +172,21 @@ def test_damaged_files_are_told_and_named(folder, tmp_path, name, content):
 def test_an_unknown_model_type_is_told(folder, tmp_path):
     with pytest.raises(TeacherError, match="can't be loaded"):
         LocalTeacher(resolve(str(changed(folder, tmp_path / "copy", model_type="nothing"))), LABELS, MAX_LENGTH)
+
+
+def test_neighbours_are_the_most_similar_words_of_the_vocabulary(teacher):
+    near = teacher.neighbours(["my card is late", ("thanks", "zzz 42")], near=3)
+    vocabulary = Tokenizer.from_str(teacher.tokenizer_json).get_vocab()
+    assert set(near) == {w for w in ("card", "late", "thanks") if w in vocabulary}
+    words = [w for w in vocabulary if len(w) > 2 and w.isascii() and w.isalpha()]
+    outputs_VH = teacher.token_outputs(np.array([vocabulary[w] for w in words]))
+    outputs_VH = outputs_VH - outputs_VH.mean(0)
+    outputs_VH /= np.linalg.norm(outputs_VH, axis=1, keepdims=True)
+    for word, found in near.items():
+        similar_V = outputs_VH @ outputs_VH[words.index(word)]
+        similar_V[words.index(word)] = -2.0
+        assert sorted(found) == sorted(words[i] for i in np.argsort(-similar_V)[:3])
+
+
+def test_the_smallest_vocabulary_has_fewer_neighbours_than_asked_for(teacher):
+    assert all(word not in found for word, found in teacher.neighbours(["card"], near=10_000).items())

@@ -211,13 +211,15 @@ class LocalTeacher:
         unit_VH = outputs_VH - outputs_VH.mean(0)
         unit_VH /= np.linalg.norm(unit_VH, axis=1, keepdims=True).clip(1e-9)
         rows = [i for i, w in enumerate(words) if w in used]
+        near = min(near, len(words) - 1)
         found: dict[str, list[str]] = {}
         for start in range(0, len(rows), 512):
             some = rows[start : start + 512]
             similar_BV = unit_VH[some] @ unit_VH.T
-            best_BK = np.argpartition(-similar_BV, near + 1, axis=1)[:, : near + 1]
+            similar_BV[np.arange(len(some)), some] = -2.0  # below every cosine: no word is its own neighbour
+            best_BK = np.argpartition(-similar_BV, max(0, near - 1), axis=1)[:, :near]
             for row, best in zip(some, best_BK, strict=True):
-                found[words[row]] = sorted(words[i] for i in best if i != row)[:near]
+                found[words[row]] = sorted(words[i] for i in best)
         return found
 
     def as_student(self) -> Student:
