@@ -136,9 +136,9 @@ def study(dataset: str, run: Path, overrides: Sequence[str], texts: int, copies:
     teacher = teach.found(build, data)
     near = teach.neighbours(build, data, teacher)
     whole = Material(data, data.train.texts, 0, "")
-    untuned = learn.roots(build, whole.data, teacher, None)
+    untuned = learn.roots(build, whole.data, teacher)
     teacher = teach.tuned(build, data, teacher)
-    tuned = learn.roots(build, whole.data, teacher, None)
+    tuned = learn.roots(build, whole.data, teacher)
     rng = np.random.default_rng(build.recipe.seed)
     part = data.train.take(np.sort(rng.permutation(len(data.train))[:texts]))
     more = augment(part.texts, copies, build.recipe.seed, near).texts

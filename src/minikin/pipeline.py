@@ -64,15 +64,14 @@ def _refuse_foreign(out: Path) -> None:
 def _build(at: Build) -> Kin:
     data = material.data(at)
     found = teach.found(at, data) if at.recipe.teacher else None
-    near = teach.neighbours(at, data, found) if found else None
-    fits = fit.fitting(at, data, learn.roots(at, data, found, near))
-    texts = material.gather(at, data, near)
+    fits = fit.fitting(at, data, learn.roots(at, data, found))
+    texts = material.gather(at, data, teach.neighbours(at, data, found) if found else None)
     teacher = teach.tuned(at, data, found) if found else None
     signals = teach.asked(at, texts, teacher) if teacher else learn.gold_signals(texts)
-    roots = learn.roots(at, data, teacher, near)
+    roots = learn.roots(at, data, teacher)
     chosen = choose.plan(at, texts, roots, signals, fits)
     student = learn.distilled(at, texts, roots, chosen.candidate, signals)
-    alone = learn.control(at, texts, chosen.candidate, near) if teacher and _wants_control(at.recipe) else None
+    alone = learn.control(at, texts, chosen.candidate) if teacher and _wants_control(at.recipe) else None
     scheme, schemes = ship.scheme_for(at, student, chosen.schemes, data)
     shipped = quantize(student, scheme)
     kin = packaged(at, texts, shipped, at.out)

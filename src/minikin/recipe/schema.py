@@ -92,9 +92,6 @@ class StudentSpec(_Section):
     vocabulary: int | None = Field(
         default=None, ge=64, le=1_000_000, description="Pieces kept; absent: decided by the data"
     )
-    reach: Literal["texts", "neighbours"] = Field(
-        default="texts", description="Keep the pieces of the texts, or also words the teacher holds similar (larger)"
-    )
 
 
 class Objective(_Section):
@@ -163,7 +160,7 @@ class GateSpec(_Section):
     parity_texts: int = Field(
         default=200, ge=1, le=100_000, description="Texts on which file and trained model must agree"
     )
-    max_flips: float = Field(default=0.03, ge=0, le=1, description="Share of these texts whose answer may differ")
+    max_flips: float = Field(default=0.05, ge=0, le=1, description="Share of these texts whose answer may differ")
 
 
 class Recipe(_Section):

@@ -13,7 +13,6 @@ from minikin.base.errors import UserError
 from minikin.base.joined import Joined
 from minikin.base.types import Array, Data, Encoded, Progress, Signals, Student, Text, no_progress
 from minikin.compress import prune, vocabulary
-from minikin.data.augment import Neighbours
 from minikin.equations.calibration import fit_temperature
 from minikin.feed.tokens import encode
 from minikin.plan.candidates import Candidate
@@ -61,7 +60,7 @@ class Roots:
         return tuple(int(self.teacher.config[k]) for k in keys)  # type: ignore[return-value]
 
 
-def roots(build: Build, data: Data, teacher: LocalTeacher | None, neighbours: Neighbours | None) -> Roots:
+def roots(build: Build, data: Data, teacher: LocalTeacher | None) -> Roots:
     """Trim the vocabulary to the domain's pieces, and take the teacher's weights for what is kept.
 
     Without a teacher, or with one that does not cut words by WordPiece, a tokenizer is learned from the training
@@ -75,8 +74,7 @@ def roots(build: Build, data: Data, teacher: LocalTeacher | None, neighbours: Ne
         source = tokenizer.learn(alone, build.recipe.student.vocabulary or FRESH_VOCABULARY)
     else:
         source = teacher.tokenizer_json
-    near = neighbours if build.recipe.student.reach == "neighbours" and neighbours else {}
-    domain = Joined([texts, data.unlabelled.texts, sorted({word for words in near.values() for word in words})])
+    domain = Joined([texts, data.unlabelled.texts])
     trimmed, kept_ids = vocabulary.trim(source, domain, keep=build.recipe.student.vocabulary, fallback="scripts")
     as_student, embeddings_VH, outputs_VH = None, None, None
     if teacher is not None:
@@ -289,7 +287,7 @@ def gold_signals(material: Material) -> Signals:
     return Signals(train.texts, train.labels_N, blank_NC, digest=material.data.digest)
 
 
-def control(build: Build, material: Material, candidate: Candidate, neighbours: Neighbours | None) -> Student:
+def control(build: Build, material: Material, candidate: Candidate) -> Student:
     """The same shape without the teacher's signals: gold labels alone, from the checkpoint as it was found."""
     data, spec = material.data, build.recipe.teacher
     assert spec is not None
@@ -302,7 +300,6 @@ def control(build: Build, material: Material, candidate: Candidate, neighbours: 
             digest.of_texts(data.unlabelled.texts),
             max_length,
             build.recipe.student.vocabulary,
-            build.recipe.student.reach,
         ],
         asdict(candidate),
         asdict(settings),
@@ -315,7 +312,7 @@ def control(build: Build, material: Material, candidate: Candidate, neighbours: 
 
         def do(out: Path, scratch: Path) -> None:
             found = LocalTeacher(checkpoint, data.labels, max_length, seed=build.recipe.seed)
-            base = roots(build, data, found, neighbours)
+            base = roots(build, data, found)
             student = make(candidate, base, data.train.texts[:PROBE_TEXTS], settings.seed)
             held_out = (module.tokens(student, data.validation.texts), data.validation.labels_N)
             student = train(
