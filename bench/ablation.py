@@ -110,8 +110,7 @@ class Study:
         """An untrained student, made once; a cut one is the same for every seed."""
         key = (candidate, tuned, 0 if candidate.start == "cut" else seed)
         if key not in self.students:
-            sample = self.data.train.texts[: learn.PROBE_TEXTS]
-            self.students[key] = learn.make(candidate, self.bases[tuned], sample, seed)
+            self.students[key] = learn.make(candidate, self.bases[tuned], seed)
         return self.students[key]
 
     def tokens(self, student: Student, role: str) -> Encoded:

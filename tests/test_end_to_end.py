@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -139,13 +138,11 @@ def test_nothing_is_done_twice(project, kin, monkeypatch):
     monkeypatch.setattr(
         Stages, "stage", lambda self, name, said: (words.append(f"{name}: {said}"), stage(self, name, said))[1]
     )
-    started = time.perf_counter()
     mk.build(toy_recipe(project), project / "kin", quiet=True)
-    assert time.perf_counter() - started < 5
     assert manifest(project / "kin") == before
     assert {p: p.stat().st_mtime_ns for p in (project / "kin.run").glob("*/step.json")} == stamps
     taken = {w.split(":")[0] for w in words if "taken from the run folder" in w}
-    assert taken >= {"tune", "signals", "plan", "distil", "control", "gate"}
+    assert taken >= {"fit", "tune", "signals", "plan", "distil", "control", "gate"}
     assert not list(project.glob(".kin*"))
 
 

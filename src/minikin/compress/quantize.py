@@ -5,7 +5,7 @@ Normalisations, biases and token types stay float32; the integers are unpacked b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -14,6 +14,7 @@ import numpy as np
 from minikin.base.errors import UserError
 from minikin.base.types import Array, QuantizedTensor, Scheme, Student
 from minikin.equations import rounding
+from minikin.equations.rounding import SHRINK
 
 BLOCK: Final = 32
 LINEAR_LIMIT: Final = 64
@@ -26,9 +27,12 @@ BITS: Final[Mapping[Scheme, tuple[int, int]]] = {"int8": (8, 8), "int4": (4, 4),
 """Bits of (embeddings, linear layers) by scheme."""
 
 
-def quantize(student: Student, scheme: Scheme | None = None, *, bits: int | None = None) -> Student:
+def quantize(
+    student: Student, scheme: Scheme | None = None, *, bits: int | None = None, search: bool = True
+) -> Student:
     """Return `student` with its matrices rounded as `scheme` says (or `bits`: 8 is int8, 4 is int4).
 
+    Without `search` the range of each group ends at its largest weight: quicker, for measuring size and speed.
     Raises UserError for an unknown scheme, or a student that is quantized already.
     """
     chosen = _scheme(scheme, bits)
@@ -41,7 +45,7 @@ def quantize(student: Student, scheme: Scheme | None = None, *, bits: int | None
     for name, value in student.tensors.items():
         if isinstance(value, QuantizedTensor):
             raise UserError(f"The tensor {name} is quantized already. Quantize the float32 student.")
-        tensors[name] = _round(name, value, embedding_bits, linear_bits)
+        tensors[name] = _round(name, value, embedding_bits, linear_bits, SHRINK if search else SHRINK[:1])
     return replace(student, tensors=tensors, scheme=chosen)
 
 
@@ -57,13 +61,13 @@ def _scheme(scheme: Scheme | None, bits: int | None) -> Scheme:
     )
 
 
-def _round(name: str, weights: Array, embedding_bits: int, linear_bits: int) -> Array | QuantizedTensor:
+def _round(
+    name: str, weights: Array, embedding_bits: int, linear_bits: int, shares: Sequence[float]
+) -> Array | QuantizedTensor:
     if weights.ndim != 2 or any(part in name for part in FLOAT_PARTS):
         return np.asarray(weights, np.float32)
-    if name == POSITIONS:
-        return rounding.per_channel(weights, 8)
-    if name in WORDS:
-        return rounding.per_channel(weights, 8) if embedding_bits == 8 else rounding.blockwise(weights, 4, BLOCK)
-    if linear_bits == 8:
-        return rounding.per_channel(weights, 8, LINEAR_LIMIT)
-    return rounding.blockwise(weights, 4, BLOCK)
+    if name == POSITIONS or (name in WORDS and embedding_bits == 8):
+        return rounding.per_channel(weights, 8, shares=shares)
+    if name not in WORDS and linear_bits == 8:
+        return rounding.per_channel(weights, 8, LINEAR_LIMIT, shares=shares)
+    return rounding.blockwise(weights, 4, BLOCK, shares=shares)

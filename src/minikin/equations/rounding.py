@@ -5,6 +5,8 @@ All scales are symmetric around zero: value = (q - zero) * scale, so a weight of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from minikin.base.types import Array, QuantizedTensor
@@ -20,22 +22,33 @@ HALF_RELATIVE_ERROR = 1e-3
 
 
 def per_channel(
-    weights_RK: Array, bits: int = 8, limit: int | None = None, importance_K: Array | None = None
+    weights_RK: Array,
+    bits: int = 8,
+    limit: int | None = None,
+    importance_K: Array | None = None,
+    shares: Sequence[float] = SHRINK,
 ) -> QuantizedTensor:
     """Round each row of `weights_RK` to `bits` with one scale per row.
 
     `limit` is the largest integer magnitude used (127 for 8 bits when None; 64 keeps u8·s8 products inside
-    int16 on processors without VNNI). `importance_K` weights the squared error per input column.
+    int16 on processors without VNNI). `importance_K` weights the squared error per input column; `shares` of the
+    largest magnitude are tried as the end of the range.
     """
     weights_RGB = np.asarray(weights_RK, np.float32)[:, None, :]
     weight_B = None if importance_K is None else np.asarray(importance_K, np.float32)[None, :]
     low = high = limit or (1 << (bits - 1)) - 1
-    q_RGB, scales_RG = _search(weights_RGB, -low, high, weight_B)
+    q_RGB, scales_RG = _search(weights_RGB, -low, high, weight_B, shares)
     zero = 1 << (bits - 1)
     return QuantizedTensor((q_RGB[:, 0] + zero).astype(np.uint8), scales_RG[:, 0], bits)
 
 
-def blockwise(weights_RK: Array, bits: int = 4, block: int = 32, importance_K: Array | None = None) -> QuantizedTensor:
+def blockwise(
+    weights_RK: Array,
+    bits: int = 4,
+    block: int = 32,
+    importance_K: Array | None = None,
+    shares: Sequence[float] = SHRINK,
+) -> QuantizedTensor:
     """Round blocks of `block` neighbours along the input axis to `bits`, one float16 scale per block.
 
     The scale may be negative, so that the largest weight of a block can use the extra negative step of
@@ -52,18 +65,20 @@ def blockwise(weights_RK: Array, bits: int = 4, block: int = 32, importance_K: A
         weight_GB[:width] = importance_K
         weight_GB = weight_GB.reshape(groups, block)
     zero = 1 << (bits - 1)
-    q_RGB, scales_RG = _search(padded.reshape(rows, groups, block), -zero, zero - 1, weight_GB)
+    q_RGB, scales_RG = _search(padded.reshape(rows, groups, block), -zero, zero - 1, weight_GB, shares)
     q_RK = (q_RGB.reshape(rows, -1)[:, :width] + zero).astype(np.uint8)
     return QuantizedTensor(q_RK, scales_RG, bits, block)
 
 
-def _search(weights_RGB: Array, low: int, high: int, importance_GB: Array | None) -> tuple[Array, Array]:
+def _search(
+    weights_RGB: Array, low: int, high: int, importance_GB: Array | None, shares: Sequence[float]
+) -> tuple[Array, Array]:
     """Return integers (R, G, B) and scales (R, G) of the clipping range with the least squared error."""
     peak_RG = _signed_peak(weights_RGB)
     signs = (1.0,) if -low == high else (1.0, -1.0)
     best_RG = np.full(peak_RG.shape, np.inf, np.float32)
     scales_RG = np.ones_like(peak_RG)
-    for share in SHRINK:
+    for share in shares:
         for sign in signs:
             first_RG = share * peak_RG / (high if sign > 0 else low)
             first_RG = np.where(np.abs(first_RG) < TINY, 1.0, first_RG).astype(np.float32)

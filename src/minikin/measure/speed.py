@@ -189,9 +189,8 @@ def _cycle(texts: Sequence[Text]) -> Iterator[Text]:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Collect now, then not again until the block ends."""
+    """Keep the garbage collector off until the block ends."""
     was_on = gc.isenabled()
-    gc.collect()
     gc.disable()
     try:
         yield

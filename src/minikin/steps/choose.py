@@ -64,9 +64,10 @@ def plan(build: Build, material: Material, base: Roots, signals: Signals, all_me
         [asdict(c) for c in tried],
         [o.model_dump() for o in recipe.distil.objectives],
     )
-    done = build.run.has("plan", inputs) or len(tried) == 1
-    words = f"trying {len(tried)} of {len({m.candidate for m in fits})} that fit"
-    with build.stages.stage("plan", "nothing to try" if done else words) as progress:
+    words = "taken from the run folder"
+    if not build.run.has("plan", inputs):
+        words = f"trying {len(tried)} of {len({m.candidate for m in fits})} that fit" if len(tried) > 1 else "one shape"
+    with build.stages.stage("plan", words) as progress:
 
         def do(out: Path, _scratch: Path) -> None:
             trials = halving(
@@ -104,7 +105,7 @@ def _trial(build: Build, material: Material, base: Roots, signals: Signals, cand
     rng = np.random.default_rng(recipe.seed)
     part = _rows(signals, np.sort(rng.permutation(len(signals))[:passes]))
     settings = replace(full, epochs=max(1, round(passes / len(part))))
-    student = make(candidate, base, data.train.texts[:64], recipe.seed)
+    student = make(candidate, base, recipe.seed)
     layers = base.teacher_shape[0] if base.teacher_shape else 0
     simple = [o for o in recipe.distil.objectives if o.name in ("kl", "gold", "pooled")] or [Objective(name="kl")]
     held_out = (module.tokens(student, data.validation.texts), data.validation.labels_N)

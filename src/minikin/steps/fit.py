@@ -94,12 +94,12 @@ def measured(
             if limits.size_mib is not None and forecast > 1.3 * limits.size_mib:
                 found.append(Measured(candidate, scheme, forecast, 0.0, 0.0, forecast=True))
                 continue
-            student = student or make(candidate, base, sample[:64], seed)
+            student = student or make(candidate, base, seed)
             found.append(_measure(candidate, scheme, student, sample, limits))
     if all(m.forecast for m in found):
         # nothing can fit: measure the smallest, so that the budget that is named is really possible
         least = min(found, key=lambda m: m.size_mib)
-        student = make(least.candidate, base, sample[:64], seed)
+        student = make(least.candidate, base, seed)
         found.append(_measure(least.candidate, least.scheme, student, sample, limits))
         found.remove(least)
     return found
@@ -111,7 +111,7 @@ def _measure(
     pair = not isinstance(sample[0], str)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        package.write(folder, quantize(student, scheme), recipe_yaml="", extra={"pair": pair})
+        package.write(folder, quantize(student, scheme, search=False), recipe_yaml="", extra={"pair": pair})
         kin = open_kin(folder, threads=1, verify=False)
         took = speed.latency(kin, list(sample[:64]), warmup=10, repeats=MEASURE_CALLS, seconds=2.0)
         memory = speed.cold_start(folder, sample[0], runs=1).memory_mib if limits.memory_mib else None

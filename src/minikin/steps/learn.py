@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from minikin.base import digest
 from minikin.base.errors import UserError
 from minikin.base.joined import Joined
-from minikin.base.types import Array, Data, Encoded, Progress, Signals, Student, Text, no_progress
+from minikin.base.types import Array, Data, Encoded, Progress, Saliency, Signals, Student, Text, no_progress
 from minikin.compress import prune, vocabulary
 from minikin.equations.calibration import fit_temperature
 from minikin.feed.tokens import encode
@@ -33,7 +34,7 @@ PASSES = {"cut": 400_000, "grown": 600_000, "static": 600_000}
 CONTROL_SHARE = 0.25
 """The control's epochs as a share of what a full training on the labelled texts alone would take."""
 
-PROBE_TEXTS = 256
+PROBE_TEXTS = 128
 FRESH_VOCABULARY = 4000
 
 
@@ -50,6 +51,13 @@ class Roots:
     labels: tuple[str, ...]
     max_length: int
     pair: bool
+    sample: Sequence[Text]
+
+    @cached_property
+    def saliency(self) -> Saliency:
+        """What the teacher's units carry on the sample: scored once, cut often."""
+        assert self.teacher is not None
+        return encoder.probe(self.teacher, module.tokens(self.teacher, self.sample))
 
     @property
     def teacher_shape(self) -> tuple[int, int, int, int] | None:
@@ -94,10 +102,11 @@ def roots(build: Build, data: Data, teacher: LocalTeacher | None) -> Roots:
         data.labels,
         build.recipe.data.max_length,
         data.pair,
+        texts[:PROBE_TEXTS],
     )
 
 
-def make(candidate: Candidate, base: Roots, sample: Sequence[Text], seed: int) -> Student:
+def make(candidate: Candidate, base: Roots, seed: int) -> Student:
     """An untrained student of a candidate's shape, with everything that it can inherit."""
     classes = len(base.labels)
     if candidate.family == "static":
@@ -113,10 +122,9 @@ def make(candidate: Candidate, base: Roots, sample: Sequence[Text], seed: int) -
         return static.grow(config, embeddings_VH, base.tokenizer_json, base.labels, base.max_length, seed)
     if candidate.start == "cut":
         assert base.teacher is not None
-        saliency = encoder.probe(base.teacher, module.tokens(base.teacher, sample))
         return prune.to_shape(
             base.teacher,
-            saliency,
+            base.saliency,
             layers=candidate.layers,
             hidden=candidate.hidden,
             heads=candidate.heads,
@@ -237,14 +245,13 @@ def distilled(build: Build, material: Material, base: Roots, candidate: Candidat
     with build.stages.stage("distil", words) as progress:
 
         def do(out: Path, scratch: Path) -> None:
-            sample = data.train.texts[:PROBE_TEXTS]
-            student = make(candidate, base, sample, settings.seed)
+            student = make(candidate, base, settings.seed)
             held_out = (module.tokens(student, data.validation.texts), data.validation.labels_N)
             student = train(
                 build, candidate, student, signals, objectives, settings, held_out, scratch=scratch, progress=progress
             )
             if recipe.prune.keep < 1.0 and candidate.family == "encoder":
-                student = pruned(build, candidate, student, signals, objectives, settings, held_out, sample)
+                student = pruned(build, candidate, student, signals, objectives, settings, held_out)
             student = calibrated(student, data.calibration.texts, data.calibration.labels_N)
             store.save(student, out)
 
@@ -260,10 +267,9 @@ def pruned(
     objectives: Sequence[Objective],
     settings: Settings,
     validation: tuple[Encoded, Array],
-    sample: Sequence[Text],
 ) -> Student:
     """Cut neurons out of a trained student and let it recover for a few epochs at a third of the rate."""
-    saliency = encoder.probe(student, module.tokens(student, sample))
+    saliency = encoder.probe(student, module.tokens(student, signals.texts[:PROBE_TEXTS]))
     smaller = prune.neurons(student, saliency, build.recipe.prune.keep)
     epochs = build.recipe.prune.recovery_epochs
     if not epochs:
@@ -313,7 +319,7 @@ def control(build: Build, material: Material, candidate: Candidate) -> Student:
         def do(out: Path, scratch: Path) -> None:
             found = LocalTeacher(checkpoint, data.labels, max_length, seed=build.recipe.seed)
             base = roots(build, data, found)
-            student = make(candidate, base, data.train.texts[:PROBE_TEXTS], settings.seed)
+            student = make(candidate, base, settings.seed)
             held_out = (module.tokens(student, data.validation.texts), data.validation.labels_N)
             student = train(
                 build,
