@@ -160,7 +160,7 @@ class GateSpec(_Section):
     parity_texts: int = Field(
         default=200, ge=1, le=100_000, description="Texts on which file and trained model must agree"
     )
-    max_flips: float = Field(default=0.05, ge=0, le=1, description="Share of these texts whose answer may differ")
+    max_flips: float = Field(default=0.1, ge=0, le=1, description="Share of these texts whose answer may differ")
 
 
 class Recipe(_Section):

@@ -49,7 +49,7 @@ def scheme_for(
             flips = float((kin.probabilities(held_out).argmax(1) != trained_N).mean())
             accuracy = quality(kin, data.validation, resamples=1).accuracy
             tried.append({"scheme": scheme, "accuracy": accuracy, "size_mib": size, "flips": flips})
-    faithful = [t for t in tried if t["flips"] <= 0.5 * build.recipe.gate.max_flips]
+    faithful = [t for t in tried if t["flips"] <= 0.25 * build.recipe.gate.max_flips]
     kept = faithful or [min(tried, key=lambda t: float(t["flips"]))]
     best = max(t["accuracy"] for t in kept)
     close = [t for t in kept if t["accuracy"] >= best - 0.005]
