@@ -48,7 +48,7 @@ def augment(texts: Sequence[Text], copies: int, seed: int, neighbours: Neighbour
     """Return up to `copies` changed versions of each text (or pair); the same for the same arguments.
 
     Versions of one text differ from it and from each other; of very short texts there are fewer than `copies`.
-    With `neighbours`, half of the versions exchange words for their neighbours.
+    With `neighbours`, some of the versions exchange words for their neighbours (`SHARES`).
     """
     made = list(stream(texts, copies, seed, neighbours))
     kinds_M = np.array([kind for kind, _, _ in made], np.int8)
@@ -144,6 +144,6 @@ def _exchange(neighbours: Neighbours, text: str, _other: str, rng: _Rng) -> str:
 
 
 _CHANGES: dict[str, _Change] = {"swap": _swap, "drop": _drop, "typo": _typo, "splice": _splice, "plain": _plain}
-SHARES = {"swap": 0.05, "drop": 0.15, "typo": 0.1, "splice": 0.15, "plain": 0.05, "exchange": 0.5}
+SHARES = {"swap": 0.1, "drop": 0.2, "typo": 0.2, "splice": 0.3, "plain": 0.05, "exchange": 0.15}
 KINDS: tuple[str, ...] = (*_CHANGES, "exchange")
 """The ways of changing a text, in the order of `Augmented.kinds_M`."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,72 +14,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
 from minikin.base import digest
 from minikin.base.errors import TeacherError
-from minikin.base.types import Array, Outputs, Student, Text
+from minikin.base.types import Array, Student, Text
 from minikin.feed.buckets import in_order
 from minikin.feed.pad import padded
 from minikin.feed.tokens import encode
+from minikin.teachers.modules import looking_inside, ready, tunable
 from minikin.teachers.resolve import Checkpoint
 
 INSIDE = ("hidden", "attention", "relations")
 WORD = re.compile(r"[A-Za-z]{3,}")
-
-
-class TeacherModule(nn.Module):
-    """An encoder, its pooling, and a linear head over the classes."""
-
-    def __init__(self, encoder: nn.Module, pooling: str, width: int, classes: int, seed: int) -> None:
-        super().__init__()
-        self.encoder, self.pooling = encoder, pooling
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.head = nn.Linear(width, classes)
-        self.inside = False
-
-    def forward(self, ids_BT: Tensor, mask_BT: Tensor, segments_BT: Tensor | None) -> Outputs:
-        """Logits, sentence vector and, if `inside`, hidden states and attention maps averaged over heads."""
-        more: dict[str, Any] = {} if segments_BT is None else {"token_type_ids": segments_BT}
-        if self.inside:
-            more |= {"output_hidden_states": True, "output_attentions": True}
-        out = self.encoder(input_ids=ids_BT, attention_mask=mask_BT, **more)
-        states_BTH = out.last_hidden_state
-        if self.pooling == "mean":
-            weight_BT1 = mask_BT.unsqueeze(-1).to(states_BTH.dtype)
-            pooled_BH = (states_BTH * weight_BT1).sum(1) / weight_BT1.sum(1).clamp(min=1.0)
-        else:
-            pooled_BH = states_BTH[:, 0]
-        logits_BC = self.head(pooled_BH)
-        if not self.inside:
-            return Outputs(logits_BC, pooled_BH)
-        return Outputs(logits_BC, pooled_BH, out.hidden_states, tuple(a.mean(1) for a in out.attentions))
-
-
-class ClassifierModule(nn.Module):
-    """A checkpoint that is a classifier already, used as it is."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self.inside = False
-
-    @property
-    def encoder(self) -> nn.Module:
-        """The model without its head."""
-        body: Any = self.model
-        return body.base_model  # type: ignore[no-any-return]
-
-    def forward(self, ids_BT: Tensor, mask_BT: Tensor, segments_BT: Tensor | None) -> Outputs:
-        """Logits, and the first token's last state as the sentence vector; attention maps if `inside`."""
-        more: dict[str, Any] = {} if segments_BT is None else {"token_type_ids": segments_BT}
-        if self.inside:
-            more["output_attentions"] = True
-        out = self.model(input_ids=ids_BT, attention_mask=mask_BT, output_hidden_states=True, **more)
-        maps = tuple(a.mean(1) for a in out.attentions) if self.inside else ()
-        return Outputs(out.logits, out.hidden_states[-1][:, 0], out.hidden_states, maps)
 
 
 class LocalTeacher:
@@ -102,7 +49,7 @@ class LocalTeacher:
         transformers_logging.disable_progress_bar()
         try:
             config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True)
-            self.module = _tunable(checkpoint, config, len(labels), seed) if fit else _ready(checkpoint, self.labels)
+            self.module = tunable(checkpoint, config, len(labels), seed) if fit else ready(checkpoint, self.labels)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise TeacherError(
                 f"teacher: {checkpoint.name} can't be loaded from {checkpoint.folder}: {error}. "
@@ -133,7 +80,7 @@ class LocalTeacher:
         encoded = self.encode(texts)
         ids_BT, mask_BT, segments_BT = padded(encoded, np.arange(len(encoded)))
         inside = [k for k in keep if k in INSIDE]
-        with _looking_inside(self.module, bool(inside)) as vectors:
+        with looking_inside(self.module, bool(inside)) as vectors:
             out = self.module(ids_BT, mask_BT, segments_BT)
         said: dict[str, Any] = {"logits": _half(out.logits_BC)}
         if "pooled" in keep:
@@ -269,44 +216,6 @@ KEPT_CONFIG = (
 )
 
 
-def _tunable(checkpoint: Checkpoint, config: Any, classes: int, seed: int) -> nn.Module:
-    # dropout off: on a CPU its random numbers cost a quarter of the step, and it did not help (LOG.md)
-    off = {k: 0.0 for k in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout") if hasattr(config, k)}
-    encoder, loaded = AutoModel.from_pretrained(
-        checkpoint.folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **off
-    )
-    _refuse_if_partial(loaded["missing_keys"])
-    if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None
-    return TeacherModule(encoder, _pooling(checkpoint.folder), int(config.hidden_size), classes, seed)
-
-
-def _ready(checkpoint: Checkpoint, labels: tuple[str, ...]) -> nn.Module:
-    model, loaded = AutoModelForSequenceClassification.from_pretrained(
-        checkpoint.folder, local_files_only=True, use_safetensors=True, output_loading_info=True
-    )
-    theirs = [model.config.id2label[i] for i in range(model.config.num_labels)]
-    if sorted(theirs) != sorted(labels):
-        missing = sorted(set(labels) - set(theirs))[:5]
-        raise TeacherError(
-            f"teacher: {checkpoint.name} answers with other labels than the data (for example {missing}). "
-            "Set teacher.fit: true to tune it on the data."
-        )
-    _refuse_if_partial(loaded["missing_keys"])
-    order = [theirs.index(label) for label in labels]
-    head = model.classifier.out_proj if hasattr(model.classifier, "out_proj") else model.classifier
-    head.weight.data, head.bias.data = head.weight.data[order], head.bias.data[order]
-    return ClassifierModule(model)
-
-
-def _refuse_if_partial(missing: Iterable[str]) -> None:
-    """Raise ValueError when weights were not in the file: transformers would go on with random ones."""
-    lacking = sorted(name for name in missing if "pooler" not in name)
-    if lacking:
-        more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
-        raise ValueError(f"its weights lack {lacking[0]}{more}, which its config.json describes")
-
-
 def _refuse_if_short(name: str, config: Any, max_length: int) -> None:
     """Raise TeacherError when the teacher has fewer positions than the recipe reads tokens."""
     positions = getattr(config, "max_position_embeddings", None)
@@ -329,48 +238,6 @@ def _tokenizer(checkpoint: Checkpoint) -> str:
     except Exception as error:  # the library raises plain Exception
         raise TeacherError(f"teacher: {path} can't be read as a fast tokenizer: {error}. Save it again.") from error
     return text
-
-
-def _pooling(folder: Path) -> str:
-    """How sentence-transformers pools this model; the mean where nothing is said."""
-    said = folder / "1_Pooling" / "config.json"
-    if said.is_file() and json.loads(said.read_text(encoding="utf-8")).get("pooling_mode_cls_token"):
-        return "cls"
-    return "mean"
-
-
-@contextmanager
-def _looking_inside(module: nn.Module, inside: bool) -> Iterator[dict[str, Tensor]]:
-    """Switch to eager attention, whose maps can be seen, and catch the last layer's q, k and v."""
-    vectors: dict[str, Tensor] = {}
-    if not inside:
-        yield vectors
-        return
-    tuned: Any = module
-    before = tuned.encoder.config._attn_implementation
-    tuned.encoder.set_attn_implementation("eager")
-    tuned.inside = True
-    try:
-        attention = tuned.encoder.encoder.layer[-1].attention.self
-        parts = [getattr(attention, name) for name in ("query", "key", "value")]
-    except AttributeError:
-        parts = []
-    names = iter(("query", "key", "value"))
-    handles = [p.register_forward_hook(_catch(vectors, name)) for p, name in zip(parts, names, strict=False)]
-    try:
-        yield vectors
-    finally:
-        for handle in handles:
-            handle.remove()
-        tuned.inside = False
-        tuned.encoder.set_attn_implementation(before)
-
-
-def _catch(vectors: dict[str, Tensor], name: str) -> Any:
-    def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        vectors[name] = output
-
-    return hook
 
 
 def _half(tensor: Tensor) -> Array:
