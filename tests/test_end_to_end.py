@@ -356,7 +356,8 @@ def test_odd_texts_do_no_harm(project, kin, tmp_path):
     lines = [(text, label) for text, label in sentences(120, seed=3)]
     lines += [("card " * 20_000, "billing"), ("a\x00b card\x07 fee", "billing"), ("🚀 ünïcödé 漢字 router", "delivery")]
     data = {"train": rows(tmp_path / "odd.csv", *lines), "max_length": 24}
-    made = mk.build(toy_recipe(project, data=data, distil={"epochs": 1, "augment": 1}), tmp_path / "kin", quiet=True)
+    recipe = toy_recipe(project, data=data, distil={"epochs": 1, "augment": 1}, gate={"max_flips": 1.0})
+    made = mk.build(recipe, tmp_path / "kin", quiet=True)
     odd = ["", " ", "\x00", "\ud800", "card " * 20_000, "漢字", "🚀"]
     answers = made(odd)
     assert [a.label in LABELS for a in answers] == [True] * len(odd)

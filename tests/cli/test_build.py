@@ -77,15 +77,15 @@ def test_a_failed_gate_shows_everything_and_exits_with_3(say, built, recipe: Pat
     assert built["run"] == tmp_path / "r"
 
 
-def test_a_folder_of_something_else_is_never_replaced(say, built, recipe: Path, tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_never_replaced(say, recipe: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_bytes(b"x")
     for out in (tmp_path / "photos", recipe):
         found = say("build", recipe, "-o", out)
         assert found.exit_code == 2
-        assert "Give another -o" in found.stderr
-    assert (tmp_path / "photos" / "cat.jpg").exists()
-    assert not built
+        assert "Give another folder" in found.stderr
+    assert [p.name for p in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
+    assert not list(tmp_path.glob("*.run"))
 
 
 def test_two_builds_on_one_folder(say, recipe: Path, tmp_path: Path) -> None:

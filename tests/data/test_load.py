@@ -29,7 +29,7 @@ def test_splits_are_made_disjoint_and_stratified(write: Write, tmp_path: Path) -
     seen: list[float] = []
     data = read(write(distinct(400, 4)), cache=tmp_path / "c", progress=lambda share, _words: seen.append(share))
     parts = [data.train, data.validation, data.calibration, data.test]
-    assert [len(part) for part in parts] == [240, 40, 40, 80]
+    assert [len(part) for part in parts] == [272, 24, 24, 80]
     assert sorted(np.concatenate([part.rows_N for part in parts])) == list(range(1, 401))
     assert np.bincount(data.test.labels_N).tolist() == [20] * 4
     assert data.labels == ("l0", "l1", "l2", "l3")
@@ -64,7 +64,7 @@ def test_given_splits_are_used_and_leaks_kept_out(write: Write, tmp_path: Path) 
         unlabelled=write([("more text",), (test[1][0],)], "more.csv", "text"),
         cache=tmp_path / "c",
     )
-    assert [len(p) for p in (data.test, data.validation, data.calibration, data.train)] == [2, 2, 6, 53]
+    assert [len(p) for p in (data.test, data.validation, data.calibration, data.train)] == [2, 2, 4, 55]
     assert list(data.unlabelled.texts) == ["more text"]
     assert data.unlabelled.labels_N.tolist() == [-1]
     assert _kinds(data)["unseen-label"] == (3, 4)

@@ -14,7 +14,7 @@ from minikin.base.errors import RecipeError
 from minikin.measure import speed
 from minikin.recipe.read import dump, of_values, read
 from minikin.recipe.schema import Recipe
-from minikin.steps.choose import candidates_of
+from minikin.steps.fit import candidates_of
 from toys import LABELS, toy_checkpoint, toy_csv
 
 ROOT = Path(__file__).resolve().parents[2]
