@@ -97,8 +97,8 @@ class StudentSpec(_Section):
 class Objective(_Section):
     """One term of the training loss."""
 
-    name: Literal["kl", "gold", "pooled", "hidden", "attention", "relations", "rkd_distance", "rkd_angle"] = Field(
-        description="Response: kl, gold; feature: pooled, hidden, attention; relation: relations, rkd_*"
+    name: Literal["kl", "mse", "gold", "pooled", "hidden", "attention", "relations", "rkd_distance", "rkd_angle"] = (
+        Field(description="Response: kl, mse, gold; feature: pooled, hidden, attention; relation: relations, rkd_*")
     )
     weight: float = Field(default=1.0, gt=0, le=1e6, description="Factor of this term in the sum")
     temperature: float = Field(default=2.0, gt=0, le=100, description="Softens both sides' probabilities (kl)")
