@@ -27,6 +27,9 @@ TRIED = 4
 RUNG_SHARE = (0.03, 0.1)
 """Share of the texts of a full training that a candidate sees on each rung."""
 
+SIMPLE = ("kl", "mse", "gold", "pooled")
+"""Objectives that the brief trainings use: what is inside is not copied for them."""
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -107,7 +110,7 @@ def _trial(build: Build, material: Material, base: Roots, signals: Signals, cand
     settings = replace(full, epochs=max(1, round(passes / len(part))))
     student = make(candidate, base, recipe.seed)
     layers = base.teacher_shape[0] if base.teacher_shape else 0
-    simple = [o for o in recipe.distil.objectives if o.name in ("kl", "mse", "gold", "pooled")] or [Objective(name="kl")]
+    simple = [o for o in recipe.distil.objectives if o.name in SIMPLE] or [Objective(name="kl")]
     held_out = (module.tokens(student, data.validation.texts), data.validation.labels_N)
     student = train(build, candidate, student, part, objectives_of(simple, candidate, layers), settings, held_out)
     return score(module.to_module(student), *held_out)
