@@ -255,7 +255,7 @@ class Costs:
         steps.append(("distil", min(trained), max(trained), "the student, by candidate"))
         data, recipe = self.sight.data, self.build.recipe
         if self.teacher is not None and recipe.distil.without_teacher and not recipe.gate.skip_control:
-            alone = [self.student_s(c, len(data.train), CONTROL_SHARE) for c in fitting]
+            alone = [took * CONTROL_SHARE for took in trained]
             steps.append(("control", min(alone), max(alone), "the same student without the teacher"))
         gate = GATE_S + LEXICAL_S_PER_TEXT * len(data.train)
         if self.teacher is not None:

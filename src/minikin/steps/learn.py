@@ -32,7 +32,7 @@ PASSES = {"cut": 400_000, "grown": 600_000, "static": 600_000}
 """Texts to see in full training, when the recipe names no number of epochs."""
 
 CONTROL_SHARE = 0.25
-"""The control's epochs as a share of what a full training on the labelled texts alone would take."""
+"""Texts that the control sees, as a share of those that the student sees; never fewer than three epochs."""
 
 PROBE_TEXTS = 128
 FRESH_VOCABULARY = 4000
@@ -297,7 +297,9 @@ def control(build: Build, material: Material, candidate: Candidate) -> Student:
     """The same shape without the teacher's signals: gold labels alone, from the checkpoint as it was found."""
     data, spec = material.data, build.recipe.teacher
     assert spec is not None
-    settings = settings_of(build, candidate, len(data.train), share=CONTROL_SHARE, seed=build.student_seed)
+    full = settings_of(build, candidate, len(material.texts), seed=build.student_seed)
+    passes = CONTROL_SHARE * full.epochs * len(material.texts)
+    settings = replace(full, epochs=max(3, round(passes / len(data.train))))
     checkpoint = resolve(spec.model, spec.revision)
     max_length = build.recipe.data.max_length
     inputs = build.inputs(
