@@ -196,15 +196,14 @@ class Costs:
         c = candidate
         return Shape(c.layers, c.hidden, c.feed_forward, self.sight.vocabulary, self.classes, c.window)
 
-    def student_s(self, candidate: Any, texts: int | None = None, share: float = 1.0) -> float:
+    def student_s(self, candidate: Any) -> float:
         """Seconds to train a candidate."""
         from minikin.plan.forecast import training_s
         from minikin.steps.learn import settings_of
 
-        texts = self.texts if texts is None else texts
-        settings = settings_of(self.build, candidate, texts, share)
+        settings = settings_of(self.build, candidate, self.texts)
         return training_s(
-            self.shape(candidate), texts, settings.epochs, settings.batch, self.sight.tokens, self.machine
+            self.shape(candidate), self.texts, settings.epochs, settings.batch, self.sight.tokens, self.machine
         )
 
     def rows(self, fitting: Sequence[Any]) -> list[tuple[str, str, str]]:

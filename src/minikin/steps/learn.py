@@ -150,15 +150,13 @@ def _static_embeddings(base: Roots, hidden: int, seed: int) -> Array:
     return reduced_VH * np.float32(0.25 / max(float(reduced_VH.std()), 1e-8))
 
 
-def settings_of(
-    build: Build, candidate: Candidate, texts: int, share: float = 1.0, seed: int | None = None
-) -> Settings:
-    """Training settings of a candidate; `share` shortens it for the plan's rungs, `seed` is else the recipe's."""
+def settings_of(build: Build, candidate: Candidate, texts: int, seed: int | None = None) -> Settings:
+    """Settings of a candidate's full training on so many texts; `seed` is else the recipe's."""
     kind = "static" if candidate.family == "static" else candidate.start
     train, wanted = build.recipe.train, build.recipe.distil.epochs or build.recipe.train.epochs
     epochs = wanted or epochs_for(texts, PASSES[kind], 4, 60)
     return Settings(
-        epochs=max(1, round(epochs * share)),
+        epochs=epochs,
         batch=train.batch if "batch" in train.model_fields_set else 64,
         learning_rate=train.learning_rate or LEARNING_RATES[kind],
         seed=build.recipe.seed if seed is None else seed,
