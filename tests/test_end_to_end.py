@@ -370,3 +370,11 @@ def test_a_damaged_step_is_told_or_done_again(project, kin, tmp_path):
         shutil.rmtree(step)
     again = mk.build(toy_recipe(project), tmp_path / "kin", run=tmp_path / "run", quiet=True)
     assert manifest(again.folder)["files"] == manifest(kin.folder)["files"]
+
+
+def test_another_floor_is_judged_anew(project, kin, tmp_path):
+    shutil.copytree(project / "kin.run", tmp_path / "run")
+    strict = toy_recipe(project, budget={"size_mib": 0.0005 + kin.manifest.size_mib, "keep": 1.1})
+    with pytest.raises(GateFailed, match="keeps"):
+        mk.build(strict, tmp_path / "kin", run=tmp_path / "run", quiet=True)
+    assert manifest(tmp_path / "kin")["gate"]["passed"] is False

@@ -103,7 +103,14 @@ def proven(
     """Measure the packaged file, decide, and write manifest, card and report; the same file is measured once."""
     stamp = machine.stamp()
     inputs = at.inputs(
-        kin.manifest.raw["files"], texts.data.digest, teacher and teacher.digest, chosen.front, schemes, stamp
+        dump(at.recipe),
+        kin.manifest.raw["files"],
+        texts.data.digest,
+        teacher and teacher.digest,
+        alone and digest.of_arrays(alone.dequantized().tensors),
+        chosen.front,
+        schemes,
+        stamp,
     )
 
     def do(folder: Path, _scratch: Path) -> None:

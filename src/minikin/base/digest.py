@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,4 +35,14 @@ def of_texts(texts: Iterable[Any]) -> str:
             sha.update(len(raw).to_bytes(8, "little"))
             sha.update(raw)
         sha.update(b"\xff")
+    return sha.hexdigest()
+
+
+def of_arrays(arrays: Mapping[str, Any]) -> str:
+    """SHA-256 of named numpy arrays: names, types, shapes and bytes, independent of their order."""
+    sha = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        sha.update(f"{name} {array.dtype} {array.shape};".encode())
+        sha.update(array.tobytes())
     return sha.hexdigest()
