@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from minikin.measure import rate
 from minikin.recipe.read import examine, of_values
 from toys import toy_checkpoint, toy_csv
 
@@ -29,8 +30,8 @@ def write(path: Path, **more: object) -> Path:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch) -> None:
     """Spend no second on measuring this machine."""
-    monkeypatch.setattr("minikin.measure.rate.gemm_gflops", lambda threads: 50.0)
-    monkeypatch.setattr("minikin.measure.rate.update_ns", lambda threads: 1.0)
+    monkeypatch.setattr(rate, "gemm_gflops", lambda threads: 50.0)
+    monkeypatch.setattr(rate, "update_ns", lambda threads: 1.0)
 
 
 def test_the_resolved_recipe_is_a_recipe(say, place: Path) -> None:

@@ -124,7 +124,7 @@ def test_bench_texts_come_from_the_file_or_a_few_sentences(kin: Path, pair_kin: 
 
 @pytest.mark.parametrize("args", [("--on", "nowhere.txt"), ("--threads", "0"), ("--teacher", "./nowhere")])
 def test_bench_mistakes(say, kin: Path, args: tuple[str, str], monkeypatch) -> None:
-    monkeypatch.setattr("minikin.measure.speed.cold_start", lambda *_a, **_k: pytest.fail("measured first"))
+    monkeypatch.setattr(speed, "cold_start", lambda *_a, **_k: pytest.fail("measured first"))
     found = say("bench", kin, *args)
     assert found.exit_code == 2, found.output
     assert "Error: " in found.stderr
