@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from minikin.base import atomic, digest, folders, machine
 from minikin.base.console import Stages
 from minikin.base.errors import BusyError, GateFailed, UserError
-from minikin.base.types import Student
+from minikin.base.types import Scheme, Student
 from minikin.compress.quantize import quantize
 from minikin.package import kin as package
 from minikin.recipe.read import dump
@@ -24,6 +25,7 @@ from minikin.runtimes import Kin
 from minikin.runtimes import open as open_kin
 from minikin.steps import choose, fit, learn, material, prove, ship, teach
 from minikin.steps.context import Build, Material
+from minikin.teachers.local import LocalTeacher
 
 
 def build(
@@ -61,6 +63,19 @@ def _refuse_foreign(out: Path) -> None:
         raise UserError(f"{out} holds something else than a kin, and a build would replace it. Give another folder.")
 
 
+@dataclass(frozen=True)
+class Made:
+    """What the gate judges: the packaged kin, and all that it came from or is compared with."""
+
+    kin: Kin
+    scheme: Scheme
+    student: Student
+    teacher: LocalTeacher | None
+    alone: Student | None
+    chosen: choose.Chosen
+    schemes: Sequence[Mapping[str, Any]]
+
+
 def _build(at: Build) -> Kin:
     data = material.data(at)
     found = teach.found(at, data) if at.recipe.teacher else None
@@ -73,9 +88,8 @@ def _build(at: Build) -> Kin:
     student = learn.distilled(at, texts, roots, chosen.candidate, signals)
     alone = learn.control(at, texts, chosen.candidate) if teacher and _wants_control(at.recipe) else None
     scheme, schemes = ship.scheme_for(at, student, chosen.schemes, data)
-    shipped = quantize(student, scheme)
-    kin = packaged(at, texts, shipped, at.out)
-    return proven(at, texts, kin, student, shipped, teacher, alone, chosen, schemes)
+    kin = packaged(at, texts, quantize(student, scheme), at.out)
+    return proven(at, texts, Made(kin, scheme, student, teacher, alone, chosen, schemes))
 
 
 def _wants_control(recipe: Recipe) -> bool:
@@ -89,32 +103,22 @@ def packaged(at: Build, texts: Material, shipped: Student, out: Path) -> Kin:
     return open_kin(out, threads=1)
 
 
-def proven(
-    at: Build,
-    texts: Material,
-    kin: Kin,
-    student: Student,
-    shipped: Student,
-    teacher: Any,
-    alone: Student | None,
-    chosen: choose.Chosen,
-    schemes: Sequence[Mapping[str, Any]],
-) -> Kin:
+def proven(at: Build, texts: Material, made: Made) -> Kin:
     """Measure the packaged file, decide, and write manifest, card and report; the same file is measured once."""
     stamp = machine.stamp()
     inputs = at.inputs(
         dump(at.recipe),
-        kin.manifest.raw["files"],
+        made.kin.manifest.raw["files"],
         texts.data.digest,
-        teacher and teacher.digest,
-        alone and digest.of_arrays(alone.dequantized().tensors),
-        chosen.front,
-        schemes,
+        made.teacher and made.teacher.digest,
+        made.alone and digest.of_arrays(made.alone.dequantized().tensors),
+        made.chosen.front,
+        made.schemes,
         stamp,
     )
 
     def do(folder: Path, _scratch: Path) -> None:
-        told = judged(at, texts, kin, student, shipped, teacher, alone, chosen, schemes)
+        told = judged(at, texts, made)
         atomic.write_json(folder / "story.json", {**told, "machine": stamp})
 
     if at.run.has("gate", inputs):
@@ -125,7 +129,7 @@ def proven(
         at.out,
         measurements=story["measurements"],
         gate=story["gate"],
-        teacher=_about(teacher),
+        teacher=_about(made.teacher),
         machine=stamp,
         recipe_sha256=digest.of_value(at.recipe.model_dump()),
         data_sha256=texts.data.digest,
@@ -138,27 +142,18 @@ def proven(
     return open_kin(at.out, threads=1)
 
 
-def judged(
-    at: Build,
-    texts: Material,
-    kin: Kin,
-    student: Student,
-    shipped: Student,
-    teacher: Any,
-    alone: Student | None,
-    chosen: choose.Chosen,
-    schemes: Sequence[Mapping[str, Any]],
-) -> dict[str, Any]:
+def judged(at: Build, texts: Material, made: Made) -> dict[str, Any]:
     """Measure the packaged file beside everything that it is compared with, and return the story."""
-    with ship.packaged_aside(alone, shipped.scheme, kin.manifest.pair) as control:
-        found = prove.everyone(at, texts, kin, kin.manifest.size_mib, teacher, control)
-    same = prove.parity(kin, student, texts.data.test.texts, at.recipe.gate.parity_texts)
+    shipped = made.kin.manifest
+    with ship.packaged_aside(made.alone, made.scheme, shipped.pair) as control:
+        found = prove.everyone(at, texts, made.kin, shipped.size_mib, made.teacher, control)
+    same = prove.parity(made.kin, made.student, texts.data.test.texts, at.recipe.gate.parity_texts)
     gate = prove.verdict(at.recipe, found, same)
     at.notes += prove.notes(found, texts.data.test.labels_N, at.recipe.seed)
     more = {
-        "front": chosen.front,
-        "temperature": student.temperature,
-        "stages": prove.stage_rows(student, found, texts.data.test, at.recipe.seed, schemes),
+        "front": made.chosen.front,
+        "temperature": made.student.temperature,
+        "stages": prove.stage_rows(made.student, found, texts.data.test, at.recipe.seed, made.schemes),
         "recipe": dump(at.recipe),
         "seeds": {"recipe": at.recipe.seed, "student": at.student_seed},
     }
@@ -179,7 +174,7 @@ def _extra(at: Build, texts: Material) -> dict[str, Any]:
     return {"name": at.recipe.name or at.out.name, "pair": texts.data.pair}
 
 
-def _about(teacher: Any) -> dict[str, Any] | None:
+def _about(teacher: LocalTeacher | None) -> dict[str, Any] | None:
     if teacher is None:
         return None
     found = teacher.checkpoint
