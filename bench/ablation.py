@@ -35,7 +35,7 @@ from minikin.plan.candidates import Candidate
 from minikin.recipe import ladder
 from minikin.recipe.schema import Objective as Spec
 from minikin.steps import learn, prove, teach
-from minikin.steps.context import Build, Material
+from minikin.steps.context import Build
 from minikin.students import module
 from minikin.teachers import signals as store
 from minikin.train.distil import distil, logits
@@ -134,10 +134,10 @@ def study(dataset: str, run: Path, overrides: Sequence[str], texts: int, copies:
     data = data_of(build, "ablation")
     teacher = teach.found(build, data)
     near = teach.neighbours(build, data, teacher)
-    whole = Material(data, data.train.texts, 0, "")
-    untuned = learn.roots(build, whole.data, teacher)
+    kept_pieces = learn.pieces(build, data, teacher)
+    untuned = learn.roots(build, data, kept_pieces, teacher)
     teacher = teach.tuned(build, data, teacher)
-    tuned = learn.roots(build, whole.data, teacher)
+    tuned = learn.roots(build, data, kept_pieces, teacher)
     rng = np.random.default_rng(build.recipe.seed)
     part = data.train.take(np.sort(rng.permutation(len(data.train))[:texts]))
     more = augment(part.texts, copies, build.recipe.seed, near).texts

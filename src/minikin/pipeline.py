@@ -14,8 +14,9 @@ from typing import Any
 from minikin.base import atomic, digest, folders, machine
 from minikin.base.console import Stages
 from minikin.base.errors import BusyError, GateFailed, UserError
-from minikin.base.types import Scheme, Student
+from minikin.base.types import Progress, Scheme, Student
 from minikin.compress.quantize import quantize
+from minikin.measure import speed
 from minikin.package import kin as package
 from minikin.recipe.read import dump
 from minikin.recipe.read import read as read_recipe
@@ -79,14 +80,15 @@ class Made:
 def _build(at: Build) -> Kin:
     data = material.data(at)
     found = teach.found(at, data) if at.recipe.teacher else None
-    fits = fit.fitting(at, data, learn.roots(at, data, found))
+    kept = learn.pieces(at, data, found)
+    fits = fit.fitting(at, data, learn.roots(at, data, kept, found))
     texts = material.gather(at, data, teach.neighbours(at, data, found) if found else None)
     teacher = teach.tuned(at, data, found) if found else None
     signals = teach.asked(at, texts, teacher) if teacher else learn.gold_signals(texts)
-    roots = learn.roots(at, data, teacher)
+    roots = learn.roots(at, data, kept, teacher)
     chosen = choose.plan(at, texts, roots, signals, fits)
     student = learn.distilled(at, texts, roots, chosen.candidate, signals)
-    alone = learn.control(at, texts, chosen.candidate) if teacher and _wants_control(at.recipe) else None
+    alone = learn.control(at, texts, kept, chosen.candidate) if teacher and _wants_control(at.recipe) else None
     scheme, schemes = ship.scheme_for(at, student, chosen.schemes, data)
     kin = packaged(at, texts, quantize(student, scheme), at.out)
     return proven(at, texts, Made(kin, scheme, student, teacher, alone, chosen, schemes))
@@ -117,14 +119,13 @@ def proven(at: Build, texts: Material, made: Made) -> Kin:
         stamp,
     )
 
-    def do(folder: Path, _scratch: Path) -> None:
-        told = judged(at, texts, made)
+    def do(folder: Path, _scratch: Path, progress: Progress) -> None:
+        told = judged(at, texts, made, progress)
         atomic.write_json(folder / "story.json", {**told, "machine": stamp})
 
-    if at.run.has("gate", inputs):
-        with at.stages.stage("gate", "taken from the run folder"):
-            pass
-    story = json.loads((at.run.step("gate", inputs, do) / "story.json").read_text(encoding="utf-8"))
+    folder = at.step("gate", "gate", inputs, "measuring the packaged file beside the rest", do)
+    story = json.loads((folder / "story.json").read_text(encoding="utf-8"))
+    story["seconds"] = {name: round(took, 1) for name, took in at.stages.seconds.items()}
     package.seal(
         at.out,
         measurements=story["measurements"],
@@ -142,13 +143,15 @@ def proven(at: Build, texts: Material, made: Made) -> Kin:
     return open_kin(at.out, threads=1)
 
 
-def judged(at: Build, texts: Material, made: Made) -> dict[str, Any]:
+def judged(at: Build, texts: Material, made: Made, progress: Progress) -> dict[str, Any]:
     """Measure the packaged file beside everything that it is compared with, and return the story."""
     shipped = made.kin.manifest
     with ship.packaged_aside(made.alone, made.scheme, shipped.pair) as control:
-        found = prove.everyone(at, texts, made.kin, shipped.size_mib, made.teacher, control)
+        found = prove.everyone(at, texts, made.kin, shipped.size_mib, made.teacher, control, progress)
     same = prove.parity(made.kin, made.student, texts.data.test.texts, at.recipe.gate.parity_texts)
-    gate = prove.verdict(at.recipe, found, same)
+    limited = at.recipe.budget.memory_mib is not None
+    memory = speed.cold_start(at.out, texts.data.test.texts[0], runs=3).memory_mib if limited else None
+    gate = prove.verdict(at.recipe, found, same, memory)
     at.notes += prove.notes(found, texts.data.test.labels_N, at.recipe.seed)
     more = {
         "front": made.chosen.front,

@@ -18,23 +18,20 @@ from minikin.base.errors import UserError
 from minikin.base.types import Data, Scheme, Signals, Split, Student
 from minikin.compress import prune as pruning
 from minikin.compress import quantize as quantizing
-from minikin.compress import vocabulary
 from minikin.data import load as loading
-from minikin.feed.tokens import encode
 from minikin.measure import speed
 from minikin.measure.quality import quality
 from minikin.package import kin as packaging
-from minikin.recipe import ladder
 from minikin.recipe.schema import DataSpec, TeacherSpec
 from minikin.runtimes import open as open_kin
-from minikin.students import encoder, inherit, module, static
+from minikin.steps import fit, learn, teach
+from minikin.students import encoder, module
 from minikin.teachers import signals as signal_store
 from minikin.teachers.local import LocalTeacher
 from minikin.teachers.resolve import resolve
 from minikin.train.distil import distil as train_distil
 from minikin.train.loop import Settings
 from minikin.train.objectives import NEEDS, Objective
-from minikin.train.tune import tune
 
 __all__ = ["distil", "measure", "package", "prune", "quantize", "read_data", "student", "teacher"]
 
@@ -68,28 +65,20 @@ class TunedTeacher:
         """Tune on a split with label names; `validation` picks the best epoch."""
         if not train.labels:
             raise UserError("This split carries no label names. Read it with minikin.read_data.")
-        self.local = LocalTeacher(self.checkpoint, train.labels, self.max_length, seed=self.seed, fit=self.spec.fit)
+        self.local = LocalTeacher(
+            self.checkpoint,
+            train.labels,
+            self.max_length,
+            seed=self.seed,
+            fit=self.spec.fit,
+            bfloat16=teach.in_bfloat16(self.spec),
+        )
         self.trained_on = train
         if not self.spec.fit:
             return self
-        if self.spec.freeze_embeddings:
-            self.local.freeze_embeddings()
-        settings = Settings(
-            epochs=self.spec.epochs or 5,
-            batch=self.spec.batch,
-            learning_rate=self.spec.learning_rate,
-            head_ratio=10.0,
-            seed=self.seed,
-        )
-        held_out = None if validation is None else (self.local.encode(validation.texts), validation.labels_N)
-        tune(
-            self.local.module,
-            self.local.encode(train.texts),
-            train.labels_N,
-            settings,
-            smoothing=self.spec.label_smoothing,
-            validation=held_out,
-        )
+        held_out_N = np.zeros(0) if validation is None else validation.labels_N
+        settings = teach.settings_of(self.spec, len(train), held_out_N, self.seed)
+        teach.fit(self.local, self.spec, train, validation, settings)
         return self
 
     @property
@@ -128,48 +117,13 @@ def student(family: str, *, like: TunedTeacher, size: str = "tiny", start: str =
 
     `start` is `cut` (from the teacher's weights, where its heads allow), `grown`, or `auto`: cut if possible.
     """
+    if family not in ("static", "encoder"):
+        raise UserError(f"There is no family '{family}'. Choose static or encoder.")
     local, split = like.ready, like.trained_on
     assert split is not None
-    trimmed, kept_ids = vocabulary.trim(local.tokenizer_json, split.texts, fallback="scripts")
-    counts_V = inherit.counts(encode(trimmed, split.texts, like.max_length), len(kept_ids))
-    if family == "static":
-        width = ladder.width(size)
-        config = static.config_of(
-            hidden=width,
-            vocabulary=len(kept_ids),
-            classes=len(split.labels),
-            pair=not isinstance(split.texts[0], str),
-        )
-        outputs_VH = inherit.reduced(local.token_outputs(kept_ids), counts_V, width)
-        outputs_VH *= np.float32(0.25 / max(float(outputs_VH.std()), 1e-8))
-        return static.grow(config, outputs_VH, trimmed, split.labels, like.max_length, seed)
-    if family != "encoder":
-        raise UserError(f"There is no family '{family}'. Choose static or encoder.")
-    shape = ladder.shape(size)
-    if start != "grown" and _can_cut(local, shape):
-        source = vocabulary.apply(local.as_student(), kept_ids, trimmed)
-        saliency = encoder.probe(source, module.tokens(source, split.texts[:256]))
-        return pruning.to_shape(
-            source, saliency, layers=shape.layers, hidden=shape.hidden, feed_forward=shape.feed_forward
-        )
-    config = encoder.config_of(
-        **shape._asdict(), vocabulary=len(kept_ids), max_length=like.max_length, classes=len(split.labels)
-    )
-    grown = encoder.grow(config, trimmed, split.labels, seed)
-    return inherit.embeddings(grown, local.token_embeddings()[kept_ids], counts_V)
-
-
-def _can_cut(local: LocalTeacher, shape: ladder.Shape) -> bool:
-    config = local.config
-    if config.model_type != "bert":
-        return False
-    head_width = config.hidden_size // config.num_attention_heads
-    return bool(
-        shape.hidden % head_width == 0
-        and shape.layers <= config.num_hidden_layers
-        and shape.hidden <= config.hidden_size
-        and shape.feed_forward <= config.intermediate_size
-    )
+    kept = learn.trimmed(local.tokenizer_json, split.texts, [], like.max_length)
+    base = learn.rooted(kept, local, split.labels, like.max_length, split.texts, static=family == "static")
+    return learn.make(fit.point(family, size, start, base.teacher_shape), base, seed)
 
 
 def distil(

@@ -29,9 +29,7 @@ def test_published_berts_are_points(name: str, shape: tuple[int, ...]) -> None:
 
 def test_nearest_point() -> None:
     assert all(ladder.nearest(shape.layers, shape.hidden) == name for name, shape in ladder.ENCODERS.items())
-    assert all(ladder.nearest_width(width) == name for name, width in ladder.STATIC.items())
     assert ladder.nearest(12, 768) == "medium"
-    assert ladder.nearest_width(100_000) == "medium"
 
 
 def test_weights_are_those_of_the_layers() -> None:

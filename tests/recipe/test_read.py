@@ -106,6 +106,8 @@ distil:
     [
         (GOOD + "seed: 1\nseed: 2\n", "line 12: seed: stands on line 11 already"),
         (GOOD + "data:\n  train: b.csv\n", "line 11: data: stands on line 3 already"),
+        (GOOD + "seed: no\n", "line 11: seed: expected a whole number, got False"),
+        (GOOD.replace("size_mib: 2", "size_mib: on"), "line 9: budget.size_mib: expected a number, got True"),
         (GOOD + "name: no\n", "line 11: name: expected text, got False; put it in quotes"),
         (GOOD + "train: {threads: 0}\n", "line 11: train.threads: should be greater than or equal to 1, got 0"),
         (GOOD.replace("size_mib: 2", "size_mib: 2 MB"), "line 9: budget.size_mib: expected a number, got '2 MB'"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -36,13 +37,16 @@ class RunFolder:
         `out` appears whole when `do` returns. `scratch` survives a kill, so that long work can keep
         checkpoints there; it is removed when the step is done.
         """
+        started = time.perf_counter()
         key = self.key(name, inputs)
         path, scratch = self.root / key, self.root / f"{key}.scratch"
         if not (path / DONE).is_file():
             scratch.mkdir(exist_ok=True)
             with atomic.folder(path) as out:
                 do(out, scratch)
-                atomic.write_json(out / DONE, {"name": name, "inputs": json.loads(json.dumps(inputs, default=str))})
+                took = round(time.perf_counter() - started, 1)
+                plain = json.loads(json.dumps(inputs, default=str))
+                atomic.write_json(out / DONE, {"name": name, "seconds": took, "inputs": plain})
         if scratch.exists():
             shutil.rmtree(scratch, ignore_errors=True)
         return path
@@ -50,6 +54,10 @@ class RunFolder:
     def has(self, name: str, inputs: Mapping[str, Any]) -> bool:
         """Whether the step is finished."""
         return (self.root / self.key(name, inputs) / DONE).is_file()
+
+    def seconds(self, folder: Path) -> float:
+        """How long a finished step took in the process that finished it."""
+        return float(json.loads((folder / DONE).read_text(encoding="utf-8"))["seconds"])
 
 
 def remove_unless_worked(root: Path) -> None:

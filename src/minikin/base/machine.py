@@ -23,6 +23,17 @@ def stamp() -> dict[str, Any]:
     }
 
 
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 matrices in hardware (AVX512-BF16, AMX, or Arm's BF16)."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.is_file():
+        return False
+    for line in cpuinfo.read_text(errors="replace").splitlines():
+        if line.startswith(("flags", "Features")):
+            return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(line.split())
+    return False
+
+
 def _version(name: str) -> str | None:
     try:
         return metadata.version(name)

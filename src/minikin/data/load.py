@@ -25,7 +25,8 @@ from minikin.data.store import Texts, Writer
 
 TEST_SHARE = 0.2
 HELD_OUT_SHARE = 0.06
-HELD_OUT_ROWS = 600
+HELD_OUT_ROWS = 300
+HELD_OUT_FLOOR = 0.01
 ROLES = ("train", "validation", "calibration", "test", "unlabelled")
 
 
@@ -45,7 +46,8 @@ def read(
     """Read files (CSV, TSV, JSONL, Parquet) or Hub sets (`hf:owner/name[:config][:split]`) into clean splits.
 
     Splits that are absent are taken from the training rows: test 20 %, validation and calibration 6 % each (at
-    most 600 rows), stratified by label, near-duplicates on one side. `text` names one column, or two for pairs.
+    most 300 rows, or 1 % of very many), stratified by label, near-duplicates on one side. `text` names
+    one column, or two for pairs.
     The texts of the result are memory-mapped from `cache`, which must outlive it.
 
     Raises:
@@ -218,7 +220,7 @@ def _view(part: Split, indices: Array) -> Split:
 
 def _made(train: Split, absent: Sequence[str], clusters_N: Array, seed: int) -> dict[str, Split]:
     """Return the splits that are absent, taken from the training rows, and what is left of these."""
-    held_out = min(HELD_OUT_SHARE, HELD_OUT_ROWS / len(train))
+    held_out = min(HELD_OUT_SHARE, max(HELD_OUT_ROWS / len(train), HELD_OUT_FLOOR))
     shares = {role: TEST_SHARE if role == "test" else held_out for role in absent}
     chosen = splitting.make(train.labels_N, shares, seed, groups_N=clusters_N)
     chosen["train"] = chosen.pop(splitting.REST)

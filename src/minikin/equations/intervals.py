@@ -7,8 +7,6 @@ draws multinomial counts of the kinds: the cost depends on the number of kinds, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from statistics import NormalDist
 from typing import TypeAlias
 
 import numpy as np
@@ -54,28 +52,6 @@ def macro_f1_interval(confusion_TC: Array, *, level: float = 0.95, resamples: in
     return _percentiles(np.concatenate(scores), level)
 
 
-def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
-    """Score interval of a proportion (Wilson 1927; Brown, Cai & DasGupta 2001, eq. 4)."""
-    _proportion(successes, n)
-    z = NormalDist().inv_cdf(0.5 + level / 2)
-    centre = (successes + z * z / 2) / (n + z * z)
-    half = z / (n + z * z) * math.sqrt(successes * (n - successes) / n + z * z / 4)
-    return (
-        0.0 if successes == 0 else max(0.0, centre - half),
-        1.0 if successes == n else min(1.0, centre + half),
-    )
-
-
-def clopper_pearson(successes: int, n: int, level: float = 0.95) -> Interval:
-    """Exact interval of a proportion: its coverage is never below `level` (Clopper & Pearson 1934)."""
-    _proportion(successes, n)
-    tail = (1 - level) / 2
-    log_choose_K = _log_choose(n)
-    low = 0.0 if successes == 0 else _bisect(lambda p: 1 - _cdf(successes - 1, n, p, log_choose_K) < tail)
-    high = 1.0 if successes == n else _bisect(lambda p: _cdf(successes, n, p, log_choose_K) > tail)
-    return (low, high)
-
-
 def mcnemar(only_a: int, only_b: int) -> float:
     """Two-sided p of the exact McNemar test: do the examples that only one gets right fall like a coin?
 
@@ -112,20 +88,6 @@ def _cdf(k: int, n: int, p: float, log_choose_K: Array) -> float:
     return float(np.exp(log_choose_K[: k + 1] + i * math.log(p) + (n - i) * math.log1p(-p)).sum())
 
 
-def _bisect(below: Callable[[float], bool]) -> float:
-    """The p in (0, 1) at which `below(p)` turns from true to false."""
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if below(middle) else (low, middle)
-    return (low + high) / 2
-
-
 def _some(values: Array, resamples: int) -> None:
     if len(values) == 0 or resamples < 1:
         raise ValueError("need at least one example and one resample")
-
-
-def _proportion(successes: int, n: int) -> None:
-    if not 0 <= successes <= n or n == 0:
-        raise ValueError(f"need 0 ≤ successes ≤ n and n ≥ 1: got {successes} of {n}")

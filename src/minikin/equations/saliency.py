@@ -7,13 +7,13 @@ import numpy as np
 from minikin.base.types import Array
 
 
-def activation_magnitude(activations_MU: Array) -> Array:
-    """Root mean square of each unit's activation over M positions: (U,).
+def activation_magnitude(squares_U: Array, positions: int) -> Array:
+    """Root mean square of each unit's activation, from its sum of squares over so many positions: (U,).
 
     Source: the activation-based importance of Muralidharan et al. 2024, "Compact Language Models via Pruning
     and Knowledge Distillation" (Minitron), §2.2, with the L2 aggregation over positions.
     """
-    return np.asarray(np.sqrt(np.mean(np.square(activations_MU.astype(np.float64)), axis=0)))
+    return np.asarray(np.sqrt(squares_U / max(1, positions)))
 
 
 def output_norm(activation_rms_U: Array, outgoing_HU: Array) -> Array:
@@ -24,14 +24,12 @@ def output_norm(activation_rms_U: Array, outgoing_HU: Array) -> Array:
     return np.asarray(activation_rms_U * np.linalg.norm(outgoing_HU.astype(np.float64), axis=0))
 
 
-def block_influence(before_MH: Array, after_MH: Array) -> float:
-    """1 - mean cosine between a layer's input and output: how much the layer changes its input.
+def block_influence(cosines_L: Array, positions: int) -> Array:
+    """1 - mean cosine between each layer's input and output, from sums over so many positions: (L,).
 
-    Source: Men et al. 2024, "ShortGPT", eq. 1.
+    How much a layer changes what it is given. Source: Men et al. 2024, "ShortGPT", eq. 1.
     """
-    dot_M = np.sum(before_MH * after_MH, axis=-1)
-    norms_M = np.linalg.norm(before_MH, axis=-1) * np.linalg.norm(after_MH, axis=-1)
-    return float(1.0 - np.mean(dot_M / np.maximum(norms_M, 1e-12)))
+    return np.asarray(1.0 - cosines_L / max(1, positions))
 
 
 def principal_axes(samples_MH: Array, width: int) -> tuple[Array, float]:

@@ -75,11 +75,6 @@ def nearest(layers: int, hidden: int) -> str:
     return min(ENCODERS, key=lambda name: distance(ENCODERS[name]))
 
 
-def nearest_width(hidden: int) -> str:
-    """Return the point whose static student is nearest in hidden width."""
-    return min(STATIC, key=lambda name: abs(STATIC[name] - hidden))
-
-
 def _point(name: str) -> str:
     if name in ENCODERS:
         return name

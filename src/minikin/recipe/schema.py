@@ -5,10 +5,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from minikin.recipe import ladder
 from minikin.recipe.consistent import contradictions
@@ -16,6 +25,16 @@ from minikin.recipe.consistent import contradictions
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_values_for_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML reads `no` and `off` as false, which would pass for 0."""
+        kinds = get_args(cls.model_fields[str(info.field_name)].annotation)
+        kinds = kinds or (cls.model_fields[str(info.field_name)].annotation,)
+        if isinstance(value, bool) and bool not in kinds and (int in kinds or float in kinds):
+            raise PydanticKnownError("int_type" if int in kinds else "float_type")
+        return value
 
 
 def _columns(value: Any) -> str | tuple[str, str]:
@@ -35,8 +54,8 @@ class DataSpec(_Section):
 
     train: str = Field(min_length=1, description="File (CSV, TSV, JSONL, Parquet) or hf:owner/name[:config][:split]")
     test: str | None = Field(default=None, description="Like `train`; absent: 20 % of it")
-    validation: str | None = Field(default=None, description="Like `train`; absent: 6 % of it, at most 600 rows")
-    calibration: str | None = Field(default=None, description="Like `train`; absent: 6 % of it, at most 600 rows")
+    validation: str | None = Field(default=None, description="Like `train`; absent: 6 %, at most 300 rows or 1 %")
+    calibration: str | None = Field(default=None, description="Like `train`; absent: 6 %, at most 300 rows or 1 %")
     unlabelled: str | None = Field(default=None, description="More text, without labels, which the teacher will label")
     text: Annotated[str | tuple[str, str], PlainValidator(_columns)] = Field(
         default="text", description="Column of the text; a list of two columns for pairs of texts"
@@ -59,6 +78,10 @@ class TeacherSpec(_Section):
     batch: int = Field(default=32, ge=1, le=65536, description="Texts in each step")
     label_smoothing: float = Field(default=0.1, ge=0, lt=1, description="Share of probability spread over all labels")
     freeze_embeddings: bool = Field(default=True, description="Keep the token embeddings as they are while tuning")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto",
+        description="Of its matrix products, tuned and asked; auto: bf16 where hardware has it",
+    )
     fit: bool = Field(
         default=True, description="Tune it on the task; false: it is a classifier for these labels already"
     )

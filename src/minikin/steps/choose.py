@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minikin.base import atomic
-from minikin.base.types import Scheme, Signals
+from minikin.base.types import Progress, Scheme, Signals
 from minikin.equations import pareto
 from minikin.plan.budget import Limits, Measured, reasons
 from minikin.plan.candidates import Candidate
@@ -67,20 +67,17 @@ def plan(build: Build, material: Material, base: Roots, signals: Signals, all_me
         [asdict(c) for c in tried],
         [o.model_dump() for o in recipe.distil.objectives],
     )
-    words = "taken from the run folder"
-    if not build.run.has("plan", inputs):
-        words = f"trying {len(tried)} of {len({m.candidate for m in fits})} that fit" if len(tried) > 1 else "one shape"
-    with build.stages.stage("plan", words) as progress:
+    words = f"trying {len(tried)} of {len({m.candidate for m in fits})} that fit" if len(tried) > 1 else "one shape"
 
-        def do(out: Path, _scratch: Path) -> None:
-            trials = halving(
-                len(tried) if len(tried) > 1 else 0,
-                lambda index, rung: _trial(build, material, base, signals, tried[index], rung),
-                progress=progress,
-            )
-            atomic.write_json(out / "plan.json", [asdict(t) for t in trials])
+    def do(out: Path, _scratch: Path, progress: Progress) -> None:
+        trials = halving(
+            len(tried) if len(tried) > 1 else 0,
+            lambda index, rung: _trial(build, material, base, signals, tried[index], rung),
+            progress=progress,
+        )
+        atomic.write_json(out / "plan.json", [asdict(t) for t in trials])
 
-        folder = build.run.step("plan", inputs, do)
+    folder = build.step("plan", "plan", inputs, words, do)
     trials = [Trial(**t) for t in json.loads((folder / "plan.json").read_text(encoding="utf-8"))]
     scores = {tried[t.index].name: t for t in last_scores(trials).values()}
     winner = _winner(tried, fits, {k: t.score for k, t in scores.items()}, limits)

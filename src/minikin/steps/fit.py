@@ -51,24 +51,40 @@ def candidates_of(recipe: Recipe, teacher_shape: tuple[int, int, int, int] | Non
 def _named(recipe: Recipe, teacher_shape: tuple[int, int, int, int] | None) -> Candidate:
     """The one shape that the recipe spells out, by the size dial or number by number."""
     spec = recipe.student
-    if spec.family == "static":
-        return Candidate("static", "grown", spec.hidden or ladder.width(spec.size or "tiny"))
-    point = ladder.shape(spec.size or "tiny")
-    layers, hidden = spec.layers or point.layers, spec.hidden or point.hidden
-    feed_forward = spec.feed_forward or point.feed_forward
-    start = spec.start
-    if start == "auto":
-        start = "cut" if teacher_shape and _can_cut(teacher_shape, layers, hidden, feed_forward) else "grown"
+    family = "static" if spec.family == "static" else "encoder"
+    numbers = {"layers": spec.layers, "hidden": spec.hidden, "heads": spec.heads, "feed_forward": spec.feed_forward}
+    return point(family, spec.size or "tiny", spec.start, teacher_shape, **numbers)
+
+
+def point(
+    family: str,
+    size: str,
+    start: str,
+    teacher_shape: tuple[int, int, int, int] | None,
+    *,
+    layers: int | None = None,
+    hidden: int | None = None,
+    heads: int | None = None,
+    feed_forward: int | None = None,
+) -> Candidate:
+    """A point on the size dial, with the numbers that are given instead of its own; `auto` cuts where it can."""
+    if family == "static":
+        return Candidate("static", "grown", hidden or ladder.width(size))
+    dial = ladder.shape(size)
+    layers, hidden, feed_forward = layers or dial.layers, hidden or dial.hidden, feed_forward or dial.feed_forward
     if start == "cut" and teacher_shape is None:
         raise UserError("student.start: cut needs a bert-shaped teacher. Use start: grown, or another teacher.")
-    if start == "cut" and teacher_shape is not None:
-        heads = max(1, hidden // (teacher_shape[1] // teacher_shape[2]))
-    else:
-        heads = spec.heads or (point.heads if hidden == point.hidden else _heads(hidden))
-    return Candidate("encoder", start, hidden, layers, heads, feed_forward)
+    cut = start == "cut" or (start == "auto" and _can_cut(teacher_shape, layers, hidden, feed_forward))
+    if teacher_shape and cut:
+        whole = max(1, hidden // (teacher_shape[1] // teacher_shape[2]))
+        return Candidate("encoder", "cut", hidden, layers, whole, feed_forward)
+    heads = heads or (dial.heads if hidden == dial.hidden else _heads(hidden))
+    return Candidate("encoder", "grown", hidden, layers, heads, feed_forward)
 
 
-def _can_cut(teacher_shape: tuple[int, int, int, int], layers: int, hidden: int, feed_forward: int) -> bool:
+def _can_cut(teacher_shape: tuple[int, int, int, int] | None, layers: int, hidden: int, feed_forward: int) -> bool:
+    if teacher_shape is None:
+        return False
     its_layers, its_hidden, its_heads, its_neurons = teacher_shape
     whole_heads = hidden % (its_hidden // its_heads) == 0
     return whole_heads and layers <= its_layers and hidden <= its_hidden and feed_forward <= its_neurons
@@ -126,16 +142,12 @@ def fitting(build: Build, data: Data, base: Roots) -> list[Measured]:
     inputs = build.inputs(
         data.digest, recipe.data.max_length, base.tokenizer_json, _plain(candidates), asdict(limits), machine.stamp()
     )
-    done = build.run.has("fit", inputs)
-    words = "taken from the run folder" if done else f"measuring {len(candidates)} untrained candidates"
-    with build.stages.stage("fit", words) as progress:
 
-        def do(out: Path, _scratch: Path) -> None:
-            sample = data.train.texts[:256]
-            found = measured(candidates, base, sample, limits, recipe.seed, progress)
-            atomic.write_json(out / "fit.json", _plain(found))
+    def do(out: Path, _scratch: Path, progress: Progress) -> None:
+        found = measured(candidates, base, data.train.texts[:256], limits, recipe.seed, progress)
+        atomic.write_json(out / "fit.json", _plain(found))
 
-        folder = build.run.step("fit", inputs, do)
+    folder = build.step("fit", "fit", inputs, f"measuring {len(candidates)} untrained candidates", do)
     rows = json.loads((folder / "fit.json").read_text(encoding="utf-8"))
     found = [Measured(**{**row, "candidate": candidate_from(row["candidate"])}) for row in rows]
     refuse_if_impossible(found, limits)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from minikin.base import digest
 from minikin.base.errors import UserError
 from minikin.base.joined import Joined
 from minikin.base.types import Array, Data, Encoded, Progress, Saliency, Signals, Student, Text, no_progress
@@ -39,12 +38,19 @@ FRESH_VOCABULARY = 4000
 
 
 @dataclass(frozen=True)
-class Roots:
-    """What every student grows from: the trimmed tokenizer, and the teacher's weights over its pieces."""
+class Pieces:
+    """The trimmed vocabulary: its tokenizer, the teacher's ids that it keeps, and how often the texts use each."""
 
     tokenizer_json: str
     kept_ids: Array
     counts_V: Array
+
+
+@dataclass(frozen=True)
+class Roots:
+    """What every student grows from: the trimmed vocabulary, and the teacher's weights over its pieces."""
+
+    pieces: Pieces
     teacher: Student | None
     embeddings_VH: Array | None
     outputs_VH: Array | None
@@ -52,6 +58,16 @@ class Roots:
     max_length: int
     pair: bool
     sample: Sequence[Text]
+
+    @property
+    def tokenizer_json(self) -> str:
+        """The tokenizer over the kept pieces."""
+        return self.pieces.tokenizer_json
+
+    @property
+    def kept_ids(self) -> Array:
+        """The teacher's ids of the kept pieces (V,)."""
+        return self.pieces.kept_ids
 
     @cached_property
     def saliency(self) -> Saliency:
@@ -68,42 +84,53 @@ class Roots:
         return tuple(int(self.teacher.config[k]) for k in keys)  # type: ignore[return-value]
 
 
-def roots(build: Build, data: Data, teacher: LocalTeacher | None) -> Roots:
-    """Trim the vocabulary to the domain's pieces, and take the teacher's weights for what is kept.
+def pieces(build: Build, data: Data, teacher: LocalTeacher | None) -> Pieces:
+    """Trim the teacher's vocabulary to the domain's pieces; learn one from the texts where none can be trimmed."""
+    spec, texts = build.recipe.student, data.train.texts
+    if teacher is not None and vocabulary.can_trim(teacher.tokenizer_json):
+        source = teacher.tokenizer_json
+    else:
+        alone = (part for text in texts for part in ((text,) if isinstance(text, str) else text))
+        source = tokenizer.learn(alone, spec.vocabulary or FRESH_VOCABULARY)
+    return trimmed(source, texts, data.unlabelled.texts, build.recipe.data.max_length, keep=spec.vocabulary)
 
-    Without a teacher, or with one that does not cut words by WordPiece, a tokenizer is learned from the training
-    texts; students then inherit no weights.
-    """
-    texts = data.train.texts
+
+def trimmed(
+    source: str, texts: Sequence[Text], more: Sequence[Text], max_length: int, keep: int | None = None
+) -> Pieces:
+    """Keep the pieces that `texts` and `more` use and a complete fallback; count them in `texts`."""
+    kept, kept_ids = vocabulary.trim(source, Joined([texts, more]), keep=keep, fallback="scripts")
+    return Pieces(kept, kept_ids, inherit.counts(encode(kept, texts, max_length), len(kept_ids)))
+
+
+def roots(build: Build, data: Data, kept: Pieces, teacher: LocalTeacher | None) -> Roots:
+    """What this build's students grow from; without weights of a teacher whose vocabulary can't be trimmed."""
     if teacher is not None and not vocabulary.can_trim(teacher.tokenizer_json):
         teacher = None
-    if teacher is None:
-        alone = (part for text in texts for part in ((text,) if isinstance(text, str) else text))
-        source = tokenizer.learn(alone, build.recipe.student.vocabulary or FRESH_VOCABULARY)
-    else:
-        source = teacher.tokenizer_json
-    domain = Joined([texts, data.unlabelled.texts])
-    trimmed, kept_ids = vocabulary.trim(source, domain, keep=build.recipe.student.vocabulary, fallback="scripts")
+    static = build.recipe.student.family != "encoder"
+    return rooted(kept, teacher, data.labels, build.recipe.data.max_length, data.train.texts, static=static)
+
+
+def rooted(
+    kept: Pieces,
+    teacher: LocalTeacher | None,
+    labels: tuple[str, ...],
+    max_length: int,
+    texts: Sequence[Text],
+    *,
+    static: bool,
+) -> Roots:
+    """Take the teacher's weights for the pieces that are kept; `static` students want its token outputs too."""
     as_student, embeddings_VH, outputs_VH = None, None, None
     if teacher is not None:
-        if build.recipe.student.family != "encoder":
-            outputs_VH = teacher.token_outputs(kept_ids)
-        embeddings_VH = teacher.token_embeddings()[kept_ids]
+        if static:
+            outputs_VH = teacher.token_outputs(kept.kept_ids)
+        embeddings_VH = teacher.token_embeddings()[kept.kept_ids]
         if teacher.config.model_type == "bert":
-            as_student = vocabulary.apply(teacher.as_student(), kept_ids, trimmed)
-    encoded = encode(trimmed, data.train.texts, build.recipe.data.max_length)
-    return Roots(
-        trimmed,
-        kept_ids,
-        inherit.counts(encoded, len(kept_ids)),
-        as_student,
-        embeddings_VH,
-        outputs_VH,
-        data.labels,
-        build.recipe.data.max_length,
-        data.pair,
-        texts[:PROBE_TEXTS],
-    )
+            as_student = vocabulary.apply(teacher.as_student(), kept.kept_ids, kept.tokenizer_json)
+    pair = not isinstance(texts[0], str)
+    sample = texts[:PROBE_TEXTS]
+    return Roots(kept, as_student, embeddings_VH, outputs_VH, labels, max_length, pair, sample)
 
 
 def make(candidate: Candidate, base: Roots, seed: int) -> Student:
@@ -140,13 +167,15 @@ def make(candidate: Candidate, base: Roots, seed: int) -> Student:
         classes=classes,
     )
     student = encoder.grow(config, base.tokenizer_json, base.labels, seed)
-    return student if base.embeddings_VH is None else inherit.embeddings(student, base.embeddings_VH, base.counts_V)
+    return (
+        student if base.embeddings_VH is None else inherit.embeddings(student, base.embeddings_VH, base.pieces.counts_V)
+    )
 
 
 def _static_embeddings(base: Roots, hidden: int, seed: int) -> Array:
     if base.outputs_VH is None:
         return np.random.default_rng(seed).normal(0, 0.1, (len(base.kept_ids), hidden)).astype(np.float32)
-    reduced_VH = inherit.reduced(base.outputs_VH - base.outputs_VH.mean(0), base.counts_V, hidden)
+    reduced_VH = inherit.reduced(base.outputs_VH - base.outputs_VH.mean(0), base.pieces.counts_V, hidden)
     return reduced_VH * np.float32(0.25 / max(float(reduced_VH.std()), 1e-8))
 
 
@@ -238,22 +267,18 @@ def distilled(build: Build, material: Material, base: Roots, candidate: Candidat
         base.tokenizer_json,
         recipe.prune.model_dump(),
     )
-    done = build.run.has("student", inputs)
-    words = "taken from the run folder" if done else f"{candidate.name}, {settings.epochs} epochs"
-    with build.stages.stage("distil", words) as progress:
 
-        def do(out: Path, scratch: Path) -> None:
-            student = make(candidate, base, settings.seed)
-            held_out = (module.tokens(student, data.validation.texts), data.validation.labels_N)
-            student = train(
-                build, candidate, student, signals, objectives, settings, held_out, scratch=scratch, progress=progress
-            )
-            if recipe.prune.keep < 1.0 and candidate.family == "encoder":
-                student = pruned(build, candidate, student, signals, objectives, settings, held_out)
-            student = calibrated(student, data.calibration.texts, data.calibration.labels_N)
-            store.save(student, out)
+    def do(out: Path, scratch: Path, progress: Progress) -> None:
+        student = make(candidate, base, settings.seed)
+        held_out = (module.tokens(student, data.validation.texts), data.validation.labels_N)
+        student = train(
+            build, candidate, student, signals, objectives, settings, held_out, scratch=scratch, progress=progress
+        )
+        if recipe.prune.keep < 1.0 and candidate.family == "encoder":
+            student = pruned(build, candidate, student, signals, objectives, settings, held_out)
+        store.save(calibrated(student, data.calibration.texts, data.calibration.labels_N), out)
 
-        folder = build.run.step("student", inputs, do)
+    folder = build.step("distil", "student", inputs, f"{candidate.name}, {settings.epochs} epochs", do)
     return store.load(folder)
 
 
@@ -291,7 +316,7 @@ def gold_signals(material: Material) -> Signals:
     return Signals(train.texts, train.labels_N, blank_NC, digest=material.data.digest)
 
 
-def control(build: Build, material: Material, candidate: Candidate) -> Student:
+def control(build: Build, material: Material, kept: Pieces, candidate: Candidate) -> Student:
     """The same shape without the teacher's signals: gold labels alone, from the checkpoint as it was found."""
     data, spec = material.data, build.recipe.teacher
     assert spec is not None
@@ -301,38 +326,29 @@ def control(build: Build, material: Material, candidate: Candidate) -> Student:
     checkpoint = resolve(spec.model, spec.revision)
     max_length = build.recipe.data.max_length
     inputs = build.inputs(
-        [
-            data.digest,
-            digest.of_texts(data.unlabelled.texts),
-            max_length,
-            build.recipe.student.vocabulary,
-        ],
+        [data.digest, max_length, kept.tokenizer_json],
         asdict(candidate),
         asdict(settings),
         checkpoint.weights_sha256,
         spec.fit,
     )
-    done = build.run.has("control", inputs)
-    words = "taken from the run folder" if done else f"the same {candidate.name} without the teacher"
-    with build.stages.stage("control", words) as progress:
 
-        def do(out: Path, scratch: Path) -> None:
-            found = LocalTeacher(checkpoint, data.labels, max_length, seed=build.recipe.seed)
-            base = roots(build, data, found)
-            student = make(candidate, base, settings.seed)
-            held_out = (module.tokens(student, data.validation.texts), data.validation.labels_N)
-            student = train(
-                build,
-                candidate,
-                student,
-                gold_signals(material),
-                [Objective("gold")],
-                settings,
-                held_out,
-                scratch=scratch,
-                progress=progress,
-            )
-            store.save(calibrated(student, data.calibration.texts, data.calibration.labels_N), out)
+    def do(out: Path, scratch: Path, progress: Progress) -> None:
+        found = LocalTeacher(checkpoint, data.labels, max_length, seed=build.recipe.seed)
+        student = make(candidate, roots(build, data, kept, found), settings.seed)
+        held_out = (module.tokens(student, data.validation.texts), data.validation.labels_N)
+        student = train(
+            build,
+            candidate,
+            student,
+            gold_signals(material),
+            [Objective("gold")],
+            settings,
+            held_out,
+            scratch=scratch,
+            progress=progress,
+        )
+        store.save(calibrated(student, data.calibration.texts, data.calibration.labels_N), out)
 
-        folder = build.run.step("control", inputs, do)
+    folder = build.step("control", "control", inputs, f"the same {candidate.name} without the teacher", do)
     return store.load(folder)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minikin.base.types import Array, Runtime, Split, Student, Text
+from minikin.base.types import Array, Progress, Runtime, Split, Student, Text
 from minikin.data.typo import with_one_typo
 from minikin.measure import baselines, compare, speed
 from minikin.measure.footprint import teacher_size_mib
@@ -76,25 +76,25 @@ def everyone(
     kin_size: float,
     teacher: LocalTeacher | None,
     control: tuple[Runtime, float] | None,
+    progress: Progress,
 ) -> dict[str, Subject]:
     """Measure teacher, student, student without the teacher, and TF-IDF on the same test texts."""
     data, seed = material.data, build.recipe.seed
     mistyped = typos(data.test, seed)
     found: dict[str, Subject] = {}
     teacher_N = None
-    with build.stages.stage("gate", "measuring the packaged file beside the rest") as progress:
-        if teacher is not None:
-            size = teacher_size_mib(teacher.checkpoint.folder)
-            with threads(build.threads):
-                found["teacher"] = measure(teacher, data.test, mistyped, size, seed, None, calls=60)
-            teacher_N = found["teacher"].quality.predictions_N
-        progress(0.4, "student")
-        found["student"] = measure(kin, data.test, mistyped, kin_size, seed, teacher_N)
-        if control is not None:
-            found["student_without_teacher"] = measure(control[0], data.test, mistyped, control[1], seed, teacher_N)
-        progress(0.6, "TF-IDF with logistic regression")
-        lexical = baselines.tfidf(data.train, data.labels, seed, validation=data.validation)
-        found["tfidf"] = measure(lexical, data.test, mistyped, lexical.size_mib, seed, teacher_N)
+    if teacher is not None:
+        size = teacher_size_mib(teacher.checkpoint.folder)
+        with threads(build.threads):
+            found["teacher"] = measure(teacher, data.test, mistyped, size, seed, None, calls=60)
+        teacher_N = found["teacher"].quality.predictions_N
+    progress(0.4, "student")
+    found["student"] = measure(kin, data.test, mistyped, kin_size, seed, teacher_N)
+    if control is not None:
+        found["student_without_teacher"] = measure(control[0], data.test, mistyped, control[1], seed, teacher_N)
+    progress(0.6, "TF-IDF with logistic regression")
+    lexical = baselines.tfidf(data.train, data.labels, seed, validation=data.validation)
+    found["tfidf"] = measure(lexical, data.test, mistyped, lexical.size_mib, seed, teacher_N)
     return found
 
 
@@ -110,7 +110,9 @@ def parity(kin: Runtime, trained: Student, texts: Sequence[Text], wanted: int) -
     }
 
 
-def verdict(recipe: Recipe, found: Mapping[str, Subject], same: Mapping[str, Any]) -> dict[str, Any]:
+def verdict(
+    recipe: Recipe, found: Mapping[str, Subject], same: Mapping[str, Any], memory_mib: float | None = None
+) -> dict[str, Any]:
     """Pass or fail against the recipe, with the reasons and what came nearest."""
     student, teacher, lexical = found["student"], found.get("teacher"), found["tfidf"]
     reasons = []
@@ -119,6 +121,8 @@ def verdict(recipe: Recipe, found: Mapping[str, Subject], same: Mapping[str, Any
         reasons.append(f"size is {student.size_mib:.3f} MiB, the budget {budget.size_mib:g} MiB")
     if budget.latency_ms_p95 and student.latency_ms_p95 > budget.latency_ms_p95:
         reasons.append(f"p95 latency is {student.latency_ms_p95:.3f} ms, the budget {budget.latency_ms_p95:g} ms")
+    if budget.memory_mib and memory_mib is not None and memory_mib > budget.memory_mib:
+        reasons.append(f"a fresh process takes {memory_mib:.0f} MiB of memory, the budget {budget.memory_mib:g} MiB")
     retention = gap = size_ratio = speed_ratio = None
     if teacher is not None:
         retention = student.quality.accuracy / max(teacher.quality.accuracy, 1e-9)
@@ -246,7 +250,6 @@ def story(
             "faults": [{"kind": f.kind, "message": f.message, "rows": list(f.rows)} for f in data.faults],
         },
         "budget": build.recipe.budget.model_dump(),
-        "seconds": {k: round(v, 1) for k, v in build.stages.seconds.items()},
         **extra,
     }
     return {**told, "verdict": words.verdict(told)}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from minikin.base import atomic
-from minikin.base.types import Data, Progress, Signals
+from minikin.base import atomic, machine
+from minikin.base.types import Array, Data, Progress, Signals, Split, no_progress
 from minikin.recipe.schema import TeacherSpec
 from minikin.steps.context import Build, Material
 from minikin.steps.material import gold
@@ -19,7 +20,7 @@ from minikin.teachers import signals as store
 from minikin.teachers.local import LocalTeacher
 from minikin.teachers.resolve import resolve
 from minikin.train.distil import tolerance
-from minikin.train.loop import Settings
+from minikin.train.loop import History, Settings
 from minikin.train.tune import tune
 
 TUNING_PASSES = 50_000
@@ -37,7 +38,14 @@ def found(build: Build, data: Data) -> LocalTeacher:
     assert spec is not None
     with build.stages.stage("teacher", f"finding {spec.model}"):
         checkpoint = resolve(spec.model, spec.revision)
-        return LocalTeacher(checkpoint, data.labels, build.recipe.data.max_length, seed=build.recipe.seed, fit=spec.fit)
+        return LocalTeacher(
+            checkpoint,
+            data.labels,
+            build.recipe.data.max_length,
+            seed=build.recipe.seed,
+            fit=spec.fit,
+            bfloat16=in_bfloat16(spec),
+        )
 
 
 def neighbours(build: Build, data: Data, teacher: LocalTeacher) -> dict[str, list[str]] | None:
@@ -45,10 +53,12 @@ def neighbours(build: Build, data: Data, teacher: LocalTeacher) -> dict[str, lis
     if not build.recipe.distil.augment or not build.recipe.teacher or not build.recipe.teacher.fit:
         return None
     inputs = build.inputs(data.digest, teacher.digest)
-    with build.stages.stage("words", "which words are neighbours"), threads(build.threads):
-        folder = build.run.step(
-            "words", inputs, lambda out, _: atomic.write_json(out / "words.json", teacher.neighbours(data.train.texts))
-        )
+
+    def do(out: Path, _scratch: Path, _progress: Progress) -> None:
+        with threads(build.threads):
+            atomic.write_json(out / "words.json", teacher.neighbours(data.train.texts))
+
+    folder = build.step("words", "words", inputs, "which words are neighbours", do)
     words: dict[str, list[str]] = json.loads((folder / "words.json").read_text(encoding="utf-8"))
     return words
 
@@ -60,59 +70,69 @@ def tuned(build: Build, data: Data, teacher: LocalTeacher) -> LocalTeacher:
     checkpoint = teacher.checkpoint
     if not spec.fit:
         return teacher
-    epochs = spec.epochs or epochs_for(len(data.train), TUNING_PASSES, 3, 10)
+    settings = settings_of(
+        spec, len(data.train), data.validation.labels_N, build.recipe.seed, build.recipe.train.patience
+    )
     inputs = build.inputs(
         data.digest,
         checkpoint.weights_sha256,
-        spec.model_dump(exclude={"model", "revision"}),
-        epochs,
+        [spec.label_smoothing, spec.freeze_embeddings],
+        asdict(settings),
         build.recipe.data.max_length,
-        build.recipe.train.patience,
     )
-    done = build.run.has("teacher", inputs)
-    with build.stages.stage("tune", "taken from the run folder" if done else f"tuning for {epochs} epochs") as progress:
 
-        def do(out: Path, scratch: Path) -> None:
-            history = _tune(build, teacher, data, spec, epochs, scratch, progress)
-            teacher.save(out)
-            (out / "history.json").write_text(json.dumps(history), encoding="utf-8")
+    def do(out: Path, scratch: Path, progress: Progress) -> None:
+        with threads(build.threads):
+            history = fit(teacher, spec, data.train, data.validation, settings, scratch, progress)
+        teacher.save(out)
+        atomic.write_json(out / "history.json", asdict(history))
 
-        folder = build.run.step("teacher", inputs, do)
+    folder = build.step("tune", "teacher", inputs, f"tuning for {settings.epochs} epochs", do)
     return teacher.load(folder)
 
 
-def _tune(
-    build: Build,
-    teacher: LocalTeacher,
-    data: Data,
-    spec: TeacherSpec,
-    epochs: int,
-    scratch: Path,
-    progress: Progress,
-) -> dict[str, object]:
-    if spec.freeze_embeddings:
-        teacher.freeze_embeddings()
-    settings = Settings(
-        epochs=epochs,
+def settings_of(spec: TeacherSpec, texts: int, held_out_N: Array, seed: int, patience: int | None = None) -> Settings:
+    """How to tune on so many texts, with these labels held out."""
+    return Settings(
+        epochs=spec.epochs or epochs_for(texts, TUNING_PASSES, 3, 10),
         batch=spec.batch,
         learning_rate=spec.learning_rate,
         head_ratio=10.0,
-        patience=build.recipe.train.patience,
-        tolerance=tolerance(data.validation.labels_N),
-        seed=build.recipe.seed,
+        patience=patience,
+        tolerance=tolerance(held_out_N),
+        bfloat16=in_bfloat16(spec),
+        seed=seed,
     )
-    with threads(build.threads):
-        history = tune(
-            teacher.module,
-            teacher.encode(data.train.texts),
-            data.train.labels_N,
-            settings,
-            smoothing=spec.label_smoothing,
-            validation=(teacher.encode(data.validation.texts), data.validation.labels_N),
-            scratch=scratch,
-            progress=progress,
-        )
-    return {"losses": history.losses, "scores": history.scores, "best_epoch": history.best_epoch}
+
+
+def in_bfloat16(spec: TeacherSpec) -> bool:
+    """Whether the teacher's matrix products are computed in bfloat16 on this machine."""
+    return spec.precision == "bf16" or (spec.precision == "auto" and machine.has_bfloat16())
+
+
+def fit(
+    teacher: LocalTeacher,
+    spec: TeacherSpec,
+    train: Split,
+    validation: Split | None,
+    settings: Settings,
+    scratch: Path | None = None,
+    progress: Progress = no_progress,
+) -> History:
+    """Tune the teacher in place; validation accuracy, where there is such a split, picks the epoch."""
+    if spec.freeze_embeddings:
+        teacher.freeze_embeddings()
+    held_out = None if validation is None else (teacher.encode(validation.texts), validation.labels_N)
+    return tune(
+        teacher.module,
+        teacher.encode(train.texts),
+        train.labels_N,
+        settings,
+        smoothing=spec.label_smoothing,
+        validation=held_out,
+        scratch=scratch,
+        progress=progress,
+    )
 
 
 def asked(build: Build, material: Material, teacher: LocalTeacher) -> Signals:
@@ -120,16 +140,12 @@ def asked(build: Build, material: Material, teacher: LocalTeacher) -> Signals:
     wanted = kept_kinds(build)
     layers = _layers(build)
     inputs = build.inputs(teacher.digest, material.digest, wanted, layers)
-    done = build.run.has("signals", inputs)
-    words = "taken from the run folder" if done else f"asking about {len(material.texts):,} texts"
-    with build.stages.stage("signals", words) as progress, threads(build.threads):
-        folder = build.run.step(
-            "signals",
-            inputs,
-            lambda out, scratch: store.collect(
-                teacher, material.texts, out, keep=wanted, layers=layers, scratch=scratch, progress=progress
-            ),
-        )
+
+    def do(out: Path, scratch: Path, progress: Progress) -> None:
+        with threads(build.threads):
+            store.collect(teacher, material.texts, out, keep=wanted, layers=layers, scratch=scratch, progress=progress)
+
+    folder = build.step("signals", "signals", inputs, f"asking about {len(material.texts):,} texts", do)
     return store.read(folder, material.texts, gold(material))
 
 

@@ -161,10 +161,10 @@ class _Seen:
         neurons, per_head = [], []
         for i in range(len(self.cosines)):
             prefix = f"bert.encoder.layer.{i}"
-            rms = {k: np.sqrt(self.squares[k, i] / max(1, self.count)) for k in ("heads", "neurons")}
+            rms = {k: saliency.activation_magnitude(self.squares[k, i], self.count) for k in ("heads", "neurons")}
             neurons.append(saliency.output_norm(rms["neurons"], tensors[f"{prefix}.output.dense.weight"]))
             units = saliency.output_norm(rms["heads"], tensors[f"{prefix}.attention.output.dense.weight"])
             per_head.append(np.sqrt(np.square(units).reshape(heads, -1).sum(1)))
-        hidden = np.mean([np.sqrt(self.squares["hidden", i] / max(1, self.count)) for i in range(len(self.cosines))], 0)
-        blocks = 1.0 - self.cosines / max(1, self.count)
-        return Saliency(hidden, np.stack(per_head), np.stack(neurons), blocks)
+        states = [saliency.activation_magnitude(self.squares["hidden", i], self.count) for i in range(len(neurons))]
+        blocks_L = saliency.block_influence(self.cosines, self.count)
+        return Saliency(np.mean(states, 0), np.stack(per_head), np.stack(neurons), blocks_L)

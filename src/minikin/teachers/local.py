@@ -41,8 +41,10 @@ class LocalTeacher:
         *,
         seed: int = 0,
         fit: bool = True,
+        bfloat16: bool = False,
     ) -> None:
-        self.checkpoint, self.fit = checkpoint, fit
+        """Load it; `bfloat16` is the precision of the matrix products in `say`. Raises TeacherError if it can't be."""
+        self.checkpoint, self.fit, self.bfloat16 = checkpoint, fit, bfloat16
         self.labels = tuple(labels)
         self.max_length = max_length
         transformers_logging.set_verbosity_error()
@@ -64,7 +66,8 @@ class LocalTeacher:
     @property
     def digest(self) -> str:
         """Hash of the weights it came with and of what tuning made of them."""
-        return digest.of_value([self.checkpoint.weights_sha256, self.tuned, self.max_length, self.labels])
+        known = [self.checkpoint.weights_sha256, self.tuned, self.max_length, self.labels, self.bfloat16]
+        return digest.of_value(known)
 
     def encode(self, texts: Sequence[Text]) -> Any:
         """Token ids with the teacher's own tokenizer."""
@@ -80,7 +83,7 @@ class LocalTeacher:
         encoded = self.encode(texts)
         ids_BT, mask_BT, segments_BT = padded(encoded, np.arange(len(encoded)))
         inside = [k for k in keep if k in INSIDE]
-        with looking_inside(self.module, bool(inside)) as vectors:
+        with looking_inside(self.module, bool(inside)) as vectors, torch.autocast("cpu", enabled=self.bfloat16):
             out = self.module(ids_BT, mask_BT, segments_BT)
         said: dict[str, Any] = {"logits": _half(out.logits_BC)}
         if "pooled" in keep:

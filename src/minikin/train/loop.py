@@ -26,7 +26,8 @@ class Settings:
     """How to optimise: AdamW, linear warm-up, linear decay to zero.
 
     `tolerance` is what a later epoch's validation score may fall short of the best one and still be kept: the
-    rate has decayed further, and small validation splits are noisy.
+    rate has decayed further, and small validation splits are noisy. `bfloat16` computes the matrix products of
+    the forward and backward pass in bfloat16; weights, losses and the optimiser stay in float32.
     """
 
     epochs: int
@@ -38,6 +39,7 @@ class Settings:
     clip: float = 1.0
     patience: int | None = None
     tolerance: float = 0.0
+    bfloat16: bool = False
     seed: int = 0
 
 
@@ -70,6 +72,8 @@ def optimise(
     """
     _keep_freed_memory()
     accelerator = Accelerator()
+    # not accelerate's own mixed precision: that is one for the whole process, and a student is trained otherwise
+    precision = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=settings.bfloat16)
     optimizer = torch.optim.AdamW(_groups(module, settings, heads), weight_decay=settings.weight_decay, fused=True)
     workers = accelerator.num_processes
     per_epoch = max(1, len(bucketed(lengths_N, settings.batch, settings.seed, 0)) // workers)
@@ -88,7 +92,8 @@ def optimise(
             # every worker takes as many steps: with several, up to workers - 1 batches of an epoch are left out
             mine = batches[: len(batches) // workers * workers][accelerator.process_index :: workers] or batches[:1]
             for done, rows in enumerate(mine):
-                loss = loss_of_batch(prepared, rows)
+                with precision:
+                    loss = loss_of_batch(prepared, rows)
                 accelerator.backward(loss)
                 accelerator.clip_grad_norm_(prepared.parameters(), settings.clip)
                 prepared_optimizer.step()

@@ -30,7 +30,9 @@ def tune(
 
     def loss_of_batch(prepared: nn.Module, rows_B: Array) -> Tensor:
         outputs = prepared(*padded(encoded, rows_B))
-        return response.gold(outputs.logits_BC, torch.from_numpy(np.asarray(labels_N[rows_B], np.int64)), smoothing)
+        return response.gold(
+            outputs.logits_BC.float(), torch.from_numpy(np.asarray(labels_N[rows_B], np.int64)), smoothing
+        )
 
     def evaluate(_prepared: nn.Module) -> float:
         assert validation is not None
