@@ -164,13 +164,17 @@ def run_kin(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Give the probabilities of all labels")] = False,
     threads: Annotated[int, typer.Option(help="Threads of one computation", metavar="N")] = 1,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say what was loaded and how fast it was")] = False,
+    engine: Annotated[
+        str | None, typer.Option(help="kernel, onnx or torch; absent: the kernel where it is", metavar="NAME")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say what answered and how fast it was")] = False,
 ) -> None:
     """Answer texts, a file, or standard input: one JSON object per text, in order, as they come."""
     from minikin.commands import run as command
 
     columns = tuple(text_column or ())
-    command.run(kin, tuple(texts or ()), file, form, columns, everything=everything, threads=threads, verbose=verbose)
+    how = command.How(everything=everything, threads=threads, engine=engine, verbose=verbose)
+    command.run(kin, tuple(texts or ()), file, form, columns, how)
 
 
 @app.command(short_help="Latency, throughput, cold start, memory")
@@ -186,11 +190,14 @@ def bench(
         list[str] | None, typer.Option(help="Column or key of the text; twice for pairs", metavar="NAME")
     ] = None,
     threads: Annotated[int, typer.Option(help="Threads of one computation", metavar="N")] = 1,
+    engines: Annotated[
+        str, typer.Option(help="kernel, onnx, torch, or all of them; absent: what would answer", metavar="NAME")
+    ] = "",
 ) -> None:
     """Measure latency, throughput, cold start and memory on this machine, beside the teacher's figures."""
     from minikin.commands import measure as command
 
-    command.bench(kin, teacher, on, tuple(text_column or ()), threads)
+    command.bench(kin, teacher, on, tuple(text_column or ()), threads, engines)
 
 
 @app.command(short_help="Two kins on the same texts, paired")

@@ -149,6 +149,7 @@ def judged(at: Build, texts: Material, made: Made, progress: Progress) -> dict[s
     with ship.packaged_aside(made.alone, made.scheme, shipped.pair) as control:
         found = prove.everyone(at, texts, made.kin, shipped.size_mib, made.teacher, control, progress)
     same = prove.parity(made.kin, made.student, texts.data.test.texts, at.recipe.gate.parity_texts)
+    same |= prove.engines(at.out, made.kin, texts.data.test)
     limited = at.recipe.budget.memory_mib is not None
     memory = speed.cold_start(at.out, texts.data.test.texts[0], runs=3).memory_mib if limited else None
     gate = prove.verdict(at.recipe, found, same, memory)

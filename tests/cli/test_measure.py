@@ -110,7 +110,8 @@ def test_bench_shows_what_it_measured(say, kin: Path, tmp_path: Path, monkeypatc
     (tmp_path / "t.txt").write_text("where is my card\nmy pin is lost\n")
     found = say("bench", kin, "--on", tmp_path / "t.txt")
     assert found.exit_code == 0, found.output
-    assert "kin, now, 1 thread" in found.stdout
+    assert "kin, now, " in found.stdout
+    assert "1 thread" in found.stdout
     assert "Cold start" in found.stdout
     assert "MiB, of which Python with numpy" in found.stdout
 

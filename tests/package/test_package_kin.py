@@ -40,7 +40,10 @@ def test_a_kin_has_its_files_and_they_repeat(tmp_path, make, scheme):
     expected = {"config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors", "recipe.yaml"}
     if make is small.encoder:
         expected |= {"onnx/model.onnx" if scheme == "fp32" else "onnx/model_quantized.onnx"}
+    if scheme != "fp32":
+        expected |= {"model.kernel"}
     assert set(read.files) == expected
+    assert read.kernel == (None if scheme == "fp32" else "model.kernel")
     assert (folder / manifest.NAME).read_bytes() == (again / manifest.NAME).read_bytes()
     assert read.raw["name"] == "k"
     assert read.scheme == scheme

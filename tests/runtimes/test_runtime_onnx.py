@@ -31,7 +31,7 @@ def test_answers_equal_transformers(tmp_path, pair, batch):
     student = small.encoder(pair=pair, temperature=0.7)
     kin.write(tmp_path, student, recipe_yaml="", extra={})
     texts = [(text, "card " * i) for i, text in enumerate(small.TEXTS * 3)] if pair else small.TEXTS * 3
-    loaded = runtimes.open(tmp_path, batch=batch)
+    loaded = runtimes.open(tmp_path, engine="onnx", batch=batch)
     assert np.abs(loaded.probabilities(texts) - expected(student, texts)).max() < 1e-5
     assert loaded.features(texts).shape == (len(texts), 32)
 
@@ -39,9 +39,9 @@ def test_answers_equal_transformers(tmp_path, pair, batch):
 def test_a_model_that_does_not_fit_is_refused(tmp_path):
     kin.write(tmp_path, small.encoder(), recipe_yaml="", extra={"labels": ["a", "b"]})
     with pytest.raises(KinError, match="does not fit"):
-        runtimes.open(tmp_path)
+        runtimes.open(tmp_path, engine="onnx")
     values = dict(manifest.read(tmp_path).raw)
     (tmp_path / "onnx/model.onnx").write_bytes(b"nothing")
     manifest.write(tmp_path, values)
     with pytest.raises(KinError, match=r"can't load.*model\.onnx"):
-        runtimes.open(tmp_path)
+        runtimes.open(tmp_path, engine="onnx")

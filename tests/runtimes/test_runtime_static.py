@@ -58,7 +58,7 @@ def test_answers_equal_the_definition(tmp_path, window, pool, pair, scheme):
     kin.write(tmp_path, student, recipe_yaml="", extra={})
     texts = [(text, "my pin " * i) for i, text in enumerate(small.TEXTS)] if pair else small.TEXTS
     wanted = expected(student, texts)
-    loaded = runtimes.open(tmp_path)
+    loaded = runtimes.open(tmp_path, engine="onnx")
     assert np.abs(loaded.probabilities(texts) - wanted).max() < 1e-5
     one_by_one = np.concatenate([loaded.probabilities([text]) for text in texts])
     assert np.abs(one_by_one - wanted).max() < 1e-5
@@ -68,7 +68,10 @@ def test_large_tables_stay_packed(tmp_path, monkeypatch):
     student = quantize(small.static(), "int4")
     kin.write(tmp_path, student, recipe_yaml="", extra={})
     monkeypatch.setattr(static, "UNPACKED_LIMIT_BYTES", 0)
-    assert np.abs(runtimes.open(tmp_path).probabilities(small.TEXTS) - expected(student, small.TEXTS)).max() < 1e-5
+    assert (
+        np.abs(runtimes.open(tmp_path, engine="onnx").probabilities(small.TEXTS) - expected(student, small.TEXTS)).max()
+        < 1e-5
+    )
 
 
 def test_extreme_weights_do_not_overflow(tmp_path):
@@ -76,7 +79,7 @@ def test_extreme_weights_do_not_overflow(tmp_path):
     student.tensors["convolution_weight"] *= 1e4
     kin.write(tmp_path, student, recipe_yaml="", extra={})
     with np.errstate(all="raise", under="ignore"):
-        assert np.isfinite(runtimes.open(tmp_path).probabilities(small.TEXTS)).all()
+        assert np.isfinite(runtimes.open(tmp_path, engine="onnx").probabilities(small.TEXTS)).all()
 
 
 @pytest.mark.parametrize("change", [{"window": 5}, {"pool": "mean"}, {"pair": True}, {"window": "wide"}])
@@ -87,4 +90,4 @@ def test_a_configuration_that_does_not_fit_is_refused(tmp_path, change):
     (tmp_path / "config.json").write_text(json.dumps(config))
     manifest.write(tmp_path, values)
     with pytest.raises(KinError, match="not fit"):
-        runtimes.open(tmp_path)
+        runtimes.open(tmp_path, engine="onnx")

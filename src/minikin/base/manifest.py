@@ -58,9 +58,20 @@ class Manifest:
         return str(self.raw.get("name", ""))
 
     @property
+    def kernel(self) -> str | None:
+        """Name of the file that the kernel maps, where the kin carries one."""
+        name = self.raw.get("kernel")
+        return str(name) if name else None
+
+    @property
+    def kernel_reason(self) -> str:
+        """Why there is no such file."""
+        return str(self.raw.get("kernel_reason") or "it was built before there was a kernel")
+
+    @property
     def size_mib(self) -> float:
-        """MiB of the files that the runtime loads: the model and the tokenizer."""
-        loaded = (self.model, "tokenizer.json")
+        """MiB of the files that the engine loads: the kernel's, or the model and the tokenizer."""
+        loaded = (self.kernel,) if self.kernel else (self.model, "tokenizer.json")
         return sum(self.files[name].size for name in loaded if name in self.files) / 2**20
 
 
@@ -122,7 +133,8 @@ def verify(folder: Path, manifest: Manifest) -> None:
             faults.append(f"{name} has {path.stat().st_size} bytes, not {entry.size}")
         elif digest.of_file(path) != entry.sha256:
             faults.append(f"{name} was changed: its SHA-256 differs")
-    for name in (manifest.model, "tokenizer.json", "config.json"):
+    needed = (manifest.model, "tokenizer.json", "config.json", *([manifest.kernel] if manifest.kernel else []))
+    for name in needed:
         if name not in manifest.files:
             faults.append(f"{name} is not in the manifest")
     if faults:
@@ -152,7 +164,9 @@ def _check_keys(path: Path, raw: Mapping[str, Any]) -> None:
             faults.append("max_length is below 1")
         if not isinstance(raw.get("temperature", 1.0), (int, float)) or not raw.get("temperature", 1.0) > 0:
             faults.append("temperature is not above 0")
-        for name in (*raw["files"], raw["model"]):
+        if not isinstance(raw.get("kernel"), str | None):
+            faults.append("kernel is not the name of a file")
+        for name in (*raw["files"], raw["model"], *([raw["kernel"]] if isinstance(raw.get("kernel"), str) else [])):
             faults += _file_faults(name, raw["files"].get(name, {"size": 0, "sha256": ""}))
     if faults:
         raise KinError(f"{path} is damaged: {'; '.join(faults)}. Copy the kin again, or build it again.")

@@ -21,7 +21,7 @@ from minikin.measure import speed
 from minikin.measure.compare import Paired, paired
 from minikin.measure.quality import Quality, quality
 from minikin.report import words
-from minikin.runtimes import Kin
+from minikin.runtimes import ENGINES, Kin
 from minikin.runtimes import open as open_kin
 from minikin.runtimes.load import load
 
@@ -36,17 +36,22 @@ SAMPLE = (
 )
 
 
-def bench(folder: Path, teacher: str | None, on: str | None, columns: tuple[str, ...], threads: int) -> None:
+def bench(
+    folder: Path, teacher: str | None, on: str | None, columns: tuple[str, ...], threads: int, engines: str = ""
+) -> None:
     """Measure the kin (and the teacher, if named) now, and show the build's own figures beside it."""
-    kin = load(folder, threads=threads)
+    kins = _engines(folder, engines, threads)
+    kin = kins[0]
     checkpoint = _found(teacher) if teacher is not None else None
     texts, source = bench_texts(kin, on, columns)
     progress.print(f"measuring on {len(texts)} texts ({escape(source)})")
     took = speed.latency(kin, texts, repeats=500)
-    rate = speed.throughput(kin, texts)
     start = speed.cold_start(kin.folder, texts[0])
-    now = {"size_mib": kin.manifest.size_mib, **took.summary(), "throughput_per_s": rate}
-    rows = [_speed_row(f"kin, now, {words.count(threads, 'thread')}", now)]
+    rows = []
+    for one in kins:
+        latency = took if one is kin else speed.latency(one, texts, repeats=500)
+        now = {"size_mib": one.manifest.size_mib, **latency.summary(), "throughput_per_s": speed.throughput(one, texts)}
+        rows.append(_speed_row(f"kin, now, {one.engine}, {words.count(threads, 'thread')}", now))
     there = None
     if checkpoint is not None:
         there = _teacher_now(checkpoint, kin, texts)
@@ -65,6 +70,21 @@ def bench(folder: Path, teacher: str | None, on: str | None, columns: tuple[str,
     )
     stamp = machine.stamp()
     out.print(f"[dim]{escape(stamp['processor'])}, {words.count(stamp['cores'], 'core')}; median of {took.n} calls[/]")
+
+
+def _engines(folder: Path, wanted: str, threads: int) -> list[Kin]:
+    """Open the kin by the engine that was asked for, or by every one that can run it here."""
+    if wanted != "all":
+        return [load(folder, threads=threads, engine=wanted or None)]
+    kins = []
+    for name in ENGINES:
+        try:
+            kins.append(load(folder, threads=threads, engine=name))
+        except (KinError, ImportError) as error:
+            progress.print(f"[dim]{name}: {escape(str(error))}[/]")
+    if not kins:
+        raise KinError(f"No engine can run the kin in {folder}.")
+    return kins
 
 
 def bench_texts(kin: Kin, on: str | None, columns: tuple[str, ...]) -> tuple[list[Text], str]:

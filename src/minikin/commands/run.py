@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,17 +22,17 @@ TOGETHER = 256
 """At most so many texts are answered together; fewer when no more have arrived."""
 
 
-def run(
-    folder: Path,
-    given: tuple[str, ...],
-    file: Path | None,
-    form: str,
-    columns: tuple[str, ...],
-    *,
-    everything: bool,
-    threads: int,
-    verbose: bool,
-) -> None:
+@dataclass(frozen=True)
+class How:
+    """How to answer: all labels or the best one, on how many threads, by which engine, and whether to say so."""
+
+    everything: bool = False
+    threads: int = 1
+    engine: str | None = None
+    verbose: bool = False
+
+
+def run(folder: Path, given: tuple[str, ...], file: Path | None, form: str, columns: tuple[str, ...], how: How) -> None:
     """Answer the texts given, those of a file, or those of standard input.
 
     A line that holds no text gets `{"error": …, "line": …}` in its place; UserError tells of them at the end.
@@ -43,20 +44,21 @@ def run(
     if not given and file is None and sys.stdin.isatty():
         raise UserError('Give a text ("…"), a file with --file, or pipe lines, JSONL or CSV in.')
     started = time.perf_counter()
-    kin = load(folder, threads=threads)
+    kin = load(folder, threads=how.threads, engine=how.engine)
     loaded_s = time.perf_counter() - started
     wanted = Wanted(kin.manifest.pair, columns, usual_columns(kin.folder))
     tally = Tally()
     if given and len(given) == 1 + kin.manifest.pair and sys.stdout.isatty():
-        _readable(kin, _positional(given, kin.manifest.pair)[0], everything)
+        _readable(kin, _positional(given, kin.manifest.pair)[0], how.everything)
         return
     with _source(given, file, form, wanted) as (items, lines):
-        _stream(kin, items, lines, everything, tally)
-    if verbose:
+        _stream(kin, items, lines, how.everything, tally)
+    if how.verbose:
         took = time.perf_counter() - started - loaded_s
         rate = tally.answered / max(took, 1e-9)
         sys.stderr.write(
-            f"{kin!r} loaded in {loaded_s * 1e3:.0f} ms; {tally.answered:,} texts, {rate:,.0f} per second\n"
+            f"{kin!r}, engine {kin.engine}, loaded in {loaded_s * 1e3:.0f} ms; {tally.answered:,} texts, "
+            f"{rate:,.0f} per second\n"
         )
     if tally.truncated:
         sys.stderr.write(

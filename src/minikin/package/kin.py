@@ -13,8 +13,9 @@ import numpy as np
 from minikin.base import atomic, extras, manifest, tensors
 from minikin.base.errors import KinError
 from minikin.base.types import Array, QuantizedTensor, Student
-from minikin.package import onnx, transformers
+from minikin.package import kernel, onnx, transformers
 
+KERNEL: Final = "model.kernel"
 RUNTIMES: Final = {"encoder": "onnx", "static": "static"}
 TYPES: Final = "bert.embeddings.token_type_embeddings.weight"
 HEADS: Final = ("classifier.weight", "classifier.bias", "head_weight", "head_bias")
@@ -36,6 +37,9 @@ def write(folder: Path, student: Student, *, recipe_yaml: str, extra: Mapping[st
         model = "model.safetensors"
         _write_static(folder, cooled)
     atomic.write_text(folder / "recipe.yaml", recipe_yaml)
+    reason = kernel.why_not(cooled)
+    if reason is None:
+        atomic.write_bytes(folder / KERNEL, kernel.kernel_file(cooled, pair=pair))
     values = {
         "task": "classify",
         "family": student.family,
@@ -47,6 +51,7 @@ def write(folder: Path, student: Student, *, recipe_yaml: str, extra: Mapping[st
         "pair": pair,
         "temperature": student.temperature,
         "parameters": student.parameters,
+        **({"kernel": KERNEL} if reason is None else {"kernel_reason": reason}),
         **extra,
     }
     manifest.write(folder, values)

@@ -8,30 +8,55 @@ from pathlib import Path
 
 from minikin.base import manifest as manifests
 from minikin.base.errors import KinError, UserError
-from minikin.runtimes.kin import BATCH, Kin
+from minikin.base.manifest import Manifest
+from minikin.runtimes.kernel import extension
+from minikin.runtimes.kin import Kin
 
-ENGINES = {"onnx": "minikin.runtimes.onnx", "static": "minikin.runtimes.static"}
+RUNTIMES = {"onnx": "minikin.runtimes.onnx", "static": "minikin.runtimes.static"}
+ENGINES = ("kernel", "onnx", "torch")
+"""What a user can ask for; of a static kin, `onnx` stands for numpy, which takes its place."""
 
-__all__ = ["Kin", "open"]
+__all__ = ["ENGINES", "Kin", "open"]
 
 
-def open(folder: str | PathLike[str], *, threads: int = 1, verify: bool = True, batch: int = BATCH) -> Kin:
+def open(
+    folder: str | PathLike[str],
+    *,
+    threads: int = 1,
+    verify: bool = True,
+    batch: int | None = None,
+    engine: str | None = None,
+) -> Kin:
     """Load the kin in `folder`; `verify` compares every file with its SHA-256 first.
 
-    `threads` are those of one computation; `batch` texts of similar length are computed together.
+    `engine` is `kernel`, `onnx` or `torch`; by default the kernel where the kin carries its file and this install
+    has it, else ONNX Runtime (numpy for static kins). `threads` are those of one computation; `batch` texts of
+    similar length are computed together (the kernel needs none: its answers don't depend on their neighbours).
     Raises KinError for a folder that is no kin, was changed, or is of a newer schema.
     """
-    for name, value in (("threads", threads), ("batch", batch)):
+    for name, value in (("threads", threads), ("batch", 1 if batch is None else batch)):
         if not isinstance(value, int) or value < 1:
             raise UserError(f"{name} is {value!r}. Give a whole number of at least 1.")
+    if engine is not None and engine not in ENGINES:
+        raise UserError(f"There is no engine {engine!r}. Choose one of {', '.join(ENGINES)}.")
     path = Path(folder)
     manifest = manifests.read(path)
     if verify:
         manifests.verify(path, manifest)
-    if manifest.runtime not in ENGINES:
+    if manifest.runtime not in RUNTIMES:
         raise KinError(
             f"{path / manifests.NAME} wants the runtime {manifest.runtime!r}, and this minikin has "
-            f"{', '.join(ENGINES)}. Upgrade with: pip install --upgrade minikin"
+            f"{', '.join(RUNTIMES)}. Upgrade with: pip install --upgrade minikin"
         )
-    engine = import_module(ENGINES[manifest.runtime]).Engine(path, manifest, threads)
-    return Kin(path, manifest, engine, batch)
+    chosen = import_module(_module(manifest, engine)).Engine(path, manifest, threads)
+    if batch is not None:
+        chosen.batch = batch
+    return Kin(path, manifest, chosen)
+
+
+def _module(manifest: Manifest, engine: str | None) -> str:
+    if engine is None:
+        engine = "kernel" if manifest.kernel and extension() is not None else "onnx"
+    if engine == "onnx":
+        return RUNTIMES[manifest.runtime]
+    return "minikin.runtimes.kernel" if engine == "kernel" else "minikin.steps.reloaded"

@@ -13,8 +13,10 @@ from minikin.runtimes import Kin, open
 HUB_NAME = re.compile(r"^[\w.-]+/[\w.-]+$")
 
 
-def load(folder: str | PathLike[str], *, threads: int = 1, verify: bool = True) -> Kin:
+def load(folder: str | PathLike[str], *, threads: int = 1, verify: bool = True, engine: str | None = None) -> Kin:
     """Load a kin and verify its files; `folder` may be a Hub name such as `owner/kin`.
+
+    `engine` is `kernel`, `onnx` or `torch`; by default the kernel, where the kin and this install have it.
 
     Raises KinError for a folder that is no kin, was changed, or is of a newer schema, and for a name that is
     neither a folder nor found on the Hub (or in its local cache when offline).
@@ -22,7 +24,7 @@ def load(folder: str | PathLike[str], *, threads: int = 1, verify: bool = True) 
     path = Path(folder)
     if not path.exists() and HUB_NAME.match(str(folder)):
         path = _from_hub(str(folder))
-    return open(path, threads=threads, verify=verify)
+    return open(path, threads=threads, verify=verify, engine=engine)
 
 
 def _from_hub(name: str) -> Path:

@@ -12,6 +12,7 @@ import numpy as np
 from minikin.base.errors import KinError
 from minikin.base.manifest import Manifest
 from minikin.base.types import Array
+from minikin.runtimes.batched import BatchedEngine
 from minikin.runtimes.tokenize import Ids, Tokenizer
 
 
@@ -29,16 +30,14 @@ class Prepared:
         return len(self.ids)
 
 
-class Engine:
+class Engine(BatchedEngine):
     """Answers with probabilities; holds nothing that changes between calls."""
+
+    name = "onnx"
 
     def __init__(self, folder: Path, manifest: Manifest, threads: int) -> None:
         """Load tokenizer and session. Raises KinError when the model can't be loaded."""
-        self._tokenizer = Tokenizer(folder / "tokenizer.json", manifest.max_length)
-        if self._tokenizer.cls_id < 0:
-            raise KinError(f"{folder / 'tokenizer.json'} adds no [CLS] and [SEP]. Build the kin again.")
-        if manifest.max_length < 4:
-            raise KinError(f"{folder / 'minikin.json'} allows {manifest.max_length} tokens, too few for any text.")
+        self._tokenizer = tokenizer_of(folder, manifest)
         self._session = _session(folder / manifest.model, threads)
         names = {entry.name for entry in self._session.get_inputs()}
         outputs = {entry.name: entry.shape[-1] for entry in self._session.get_outputs()}
@@ -63,11 +62,11 @@ class Engine:
         head = [tokenizer.cls_id, *first, tokenizer.sep_id]
         return Prepared([*head, *second, tokenizer.sep_id], len(head), truncated)
 
-    def probabilities(self, batch: Sequence[Prepared]) -> Array:
+    def compute(self, batch: Sequence[Prepared]) -> Array:
         """Return class probabilities (B, C) of texts of similar length."""
         return self._output("probabilities", batch)
 
-    def features(self, batch: Sequence[Prepared]) -> Array:
+    def pooled(self, batch: Sequence[Prepared]) -> Array:
         """Return the pooled vectors (B, H) that the classifier reads."""
         return self._output("pooled", batch)
 
@@ -94,6 +93,16 @@ class Engine:
         if self._typed:
             feed["token_type_ids"] = _types(batch, width)
         return feed
+
+
+def tokenizer_of(folder: Path, manifest: Manifest) -> Tokenizer:
+    """Open an encoder's tokenizer. Raises KinError for one that frames no text."""
+    tokenizer = Tokenizer(folder / "tokenizer.json", manifest.max_length)
+    if tokenizer.cls_id < 0:
+        raise KinError(f"{folder / 'tokenizer.json'} adds no [CLS] and [SEP]. Build the kin again.")
+    if manifest.max_length < 4:
+        raise KinError(f"{folder / 'minikin.json'} allows {manifest.max_length} tokens, too few for any text.")
+    return tokenizer
 
 
 def _types(batch: Sequence[Prepared], width: int) -> Array:

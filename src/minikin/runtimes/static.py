@@ -13,6 +13,7 @@ from minikin.base import tensors
 from minikin.base.errors import KinError
 from minikin.base.manifest import Manifest
 from minikin.base.types import Array, QuantizedTensor
+from minikin.runtimes.batched import BatchedEngine
 from minikin.runtimes.tokenize import Ids, Tokenizer
 
 UNPACKED_LIMIT_BYTES = 32 << 20
@@ -32,8 +33,10 @@ class Prepared:
         return sum(len(part) for part in self.parts)
 
 
-class Engine:
+class Engine(BatchedEngine):
     """Answers with probabilities; holds nothing that changes between calls."""
+
+    name = "numpy"
 
     def __init__(self, folder: Path, manifest: Manifest, threads: int) -> None:
         """Load tokenizer and weights; `threads` is up to numpy's own library. Raises KinError when they don't fit."""
@@ -65,16 +68,16 @@ class Engine:
         first, second, truncated = tokenizer.pair_ids(parts[0], parts[1], tokenizer.max_length)
         return Prepared((first, second), truncated)
 
-    def probabilities(self, batch: Sequence[Prepared]) -> Array:
+    def compute(self, batch: Sequence[Prepared]) -> Array:
         """Return class probabilities (B, C)."""
-        logits_BC: Array = self.features(batch) @ self._head_FC
+        logits_BC: Array = self.pooled(batch) @ self._head_FC
         logits_BC += self._bias_C
         logits_BC -= logits_BC.max(-1, keepdims=True)
         np.exp(logits_BC, out=logits_BC)
         logits_BC /= logits_BC.sum(-1, keepdims=True)
         return logits_BC
 
-    def features(self, batch: Sequence[Prepared]) -> Array:
+    def pooled(self, batch: Sequence[Prepared]) -> Array:
         """Return the vectors (B, F) that the head reads."""
         u_BP = self._pooled([one.parts[0] for one in batch])
         if not self._pair:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from minikin.measure.footprint import teacher_size_mib
 from minikin.measure.quality import Quality, quality
 from minikin.recipe.schema import Recipe
 from minikin.report import words
+from minikin.runtimes import Kin
+from minikin.runtimes import open as open_kin
 from minikin.steps.context import Build, Material
 from minikin.steps.teach import threads
 from minikin.students.module import TorchRuntime
@@ -108,6 +111,13 @@ def parity(kin: Runtime, trained: Student, texts: Sequence[Text], wanted: int) -
         "label_agreement": float((ours_NC.argmax(1) == theirs_NC.argmax(1)).mean()),
         "max_probability_difference": float(np.abs(ours_NC - theirs_NC).max()),
     }
+
+
+def engines(folder: Path, kin: Kin, test: Split) -> dict[str, Any]:
+    """How often ONNX Runtime (numpy, for static kins) answers as what ships does, on the whole test split."""
+    other = open_kin(folder, threads=1, verify=False, engine="onnx")
+    same_N = kin.probabilities(test.texts).argmax(1) == other.probabilities(test.texts).argmax(1)
+    return {"engine": kin.engine, "other_engine": other.engine, "engine_agreement": float(same_N.mean())}
 
 
 def verdict(

@@ -1,0 +1,327 @@
+/* The kernel as a Python type: Model(buffer), which answers lists of texts with the interpreter's lock let go. */
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030B0000
+#include <Python.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernel.h"
+
+enum { CHUNK_TOKENS = 192, CHUNK_TEXTS = 64 }; /* texts computed together: enough to share weights, few enough to stay in cache */
+
+/* Memory for one call at a time; kept and handed to the next. */
+typedef struct scratch {
+    struct scratch *next;
+    void *block;        /* the workspace, and behind it what the tokenizer works in */
+    size_t size;
+    int32_t ids[1];     /* CHUNK_TOKENS, and room for one text more */
+} scratch;
+
+typedef struct {
+    PyObject_HEAD
+    Py_buffer file;
+    mk_model model;
+    scratch *spare;
+} Model;
+
+static const char *fault(int code)
+{
+    switch (code) {
+    case MK_NO_MODEL: return "it is no kernel file";
+    case MK_NEWER: return "it was written by a newer minikin; upgrade with: pip install --upgrade minikin";
+    case MK_TRUNCATED: return "it is cut off or has something behind it";
+    case MK_CHANGED: return "its checksum differs";
+    default: return "its sections do not fit each other";
+    }
+}
+
+static PyObject *model_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    PyObject *source;
+    Model *self;
+    int code;
+    (void)keywords;
+    if (!PyArg_ParseTuple(args, "O", &source))
+        return NULL;
+    self = (Model *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    if (!self)
+        return NULL;
+    if (PyObject_GetBuffer(source, &self->file, PyBUF_SIMPLE) < 0) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    code = mk_open(&self->model, self->file.buf, (size_t)self->file.len);
+    if (code != MK_OK) {
+        PyErr_SetString(PyExc_ValueError, fault(code));
+        Py_DECREF(self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+static void model_dealloc(PyObject *object)
+{
+    Model *self = (Model *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    while (self->spare) {
+        scratch *next = self->spare->next;
+        free(self->spare->block);
+        free(self->spare);
+        self->spare = next;
+    }
+    if (self->file.obj)
+        PyBuffer_Release(&self->file);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(object);
+    Py_DECREF(type);
+}
+
+static scratch *borrow(Model *self)
+{
+    scratch *s = self->spare;
+    if (s) {
+        self->spare = s->next;
+        return s;
+    }
+    s = calloc(1, sizeof *s + sizeof(int32_t) * (CHUNK_TOKENS + (size_t)mk_ids_room(&self->model)));
+    if (!s)
+        PyErr_NoMemory();
+    return s;
+}
+
+static void give_back(Model *self, scratch *s)
+{
+    if (s) {
+        s->next = self->spare;
+        self->spare = s;
+    }
+}
+
+/* At least so many bytes at an address divisible by 64. */
+static void *room(scratch *s, size_t size)
+{
+    if (s->size < size) {
+        free(s->block);
+        s->block = malloc(size + MK_ALIGN);
+        s->size = s->block ? size : 0;
+        if (!s->block) {
+            PyErr_NoMemory();
+            return NULL;
+        }
+    }
+    return (void *)(((uintptr_t)s->block + MK_ALIGN - 1) / MK_ALIGN * MK_ALIGN);
+}
+
+/* The UTF-8 of a str, lone surrogates read as question marks; *made is a reference to drop, or NULL. */
+static const char *utf8_of(PyObject *text, Py_ssize_t *size, PyObject **made)
+{
+    const char *bytes;
+    char *encoded;
+    *made = NULL;
+    if (!PyUnicode_Check(text)) {
+        PyErr_SetString(PyExc_TypeError, "a text must be a str");
+        return NULL;
+    }
+    bytes = PyUnicode_AsUTF8AndSize(text, size);
+    if (bytes)
+        return bytes;
+    PyErr_Clear();
+    *made = PyUnicode_AsEncodedString(text, "utf-8", "replace");
+    if (!*made || PyBytes_AsStringAndSize(*made, &encoded, size) < 0)
+        return NULL;
+    return encoded;
+}
+
+/* Read one item, a str or a tuple of two, into ids. */
+static int read_item(Model *self, scratch *s, PyObject *item, int32_t *ids, mk_text *text)
+{
+    PyObject *first = item, *second = NULL, *made_first = NULL, *made_second = NULL;
+    Py_ssize_t size = 0, second_size = 0;
+    const char *bytes, *second_bytes = NULL;
+    size_t work_size;
+    void *work = NULL;
+    int done = 0;
+    if (self->model.pair) {
+        if (!PyTuple_Check(item) || PyTuple_Size(item) != 2) {
+            PyErr_SetString(PyExc_TypeError, "a pair must be a tuple of two str");
+            return 0;
+        }
+        first = PyTuple_GetItem(item, 0);
+        second = PyTuple_GetItem(item, 1);
+    }
+    bytes = utf8_of(first, &size, &made_first);
+    if (bytes && second)
+        second_bytes = utf8_of(second, &second_size, &made_second);
+    if (bytes && (!second || second_bytes)) {
+        work_size = mk_tokenizer_work(&self->model.tokenizer, (size_t)(size > second_size ? size : second_size));
+        if (work_size == 0 || (work = room(s, work_size)) != NULL) {
+            *text = mk_read(&self->model, bytes, (size_t)size, second_bytes, (size_t)second_size, ids, work, work_size);
+            done = 1;
+        }
+    }
+    Py_XDECREF(made_first);
+    Py_XDECREF(made_second);
+    return done;
+}
+
+static int floats_of(PyObject *source, Py_buffer *view, Py_ssize_t rows, Py_ssize_t width)
+{
+    if (PyObject_GetBuffer(source, view, PyBUF_WRITABLE) < 0)
+        return 0;
+    if (view->len == rows * width * (Py_ssize_t)sizeof(float) && ((uintptr_t)view->buf & 3) == 0)
+        return 1;
+    PyBuffer_Release(view);
+    PyErr_SetString(PyExc_ValueError, "the buffer does not have the size of the answers");
+    return 0;
+}
+
+/* answer(texts, probabilities, pooled or None) -> bytes, 1 for each text that was cut off */
+static PyObject *model_answer(PyObject *object, PyObject *args)
+{
+    Model *self = (Model *)object;
+    const mk_model *m = &self->model;
+    PyObject *texts, *out, *pooled_out, *cut = NULL;
+    Py_buffer probabilities, pooled;
+    Py_ssize_t count, done = 0;
+    scratch *s;
+    char *flags;
+    int fine = 1, wants_pooled;
+    if (!PyArg_ParseTuple(args, "O!OO", &PyList_Type, &texts, &out, &pooled_out))
+        return NULL;
+    count = PyList_Size(texts);
+    wants_pooled = pooled_out != Py_None;
+    if (!floats_of(out, &probabilities, count, m->classes))
+        return NULL;
+    if (wants_pooled && !floats_of(pooled_out, &pooled, count, mk_pooled_width(m))) {
+        PyBuffer_Release(&probabilities);
+        return NULL;
+    }
+    s = borrow(self);
+    cut = s ? PyBytes_FromStringAndSize(NULL, count) : NULL;
+    fine = cut != NULL;
+    flags = cut ? PyBytes_AsString(cut) : NULL;
+    while (fine && done < count) {
+        mk_text text_B[CHUNK_TEXTS];
+        int32_t texts_here = 0, tokens = 0;
+        void *workspace;
+        while (fine && done + texts_here < count && texts_here < CHUNK_TEXTS && tokens < CHUNK_TOKENS) {
+            PyObject *item = PyList_GetItem(texts, done + texts_here);
+            fine = item && read_item(self, s, item, s->ids + tokens, &text_B[texts_here]);
+            if (fine) {
+                flags[done + texts_here] = (char)text_B[texts_here].truncated;
+                tokens += text_B[texts_here].length;
+                texts_here++;
+            }
+        }
+        if (!fine)
+            break;
+        workspace = room(s, mk_workspace(m, tokens, texts_here));
+        if (!workspace) {
+            fine = 0;
+            break;
+        }
+        Py_BEGIN_ALLOW_THREADS
+        mk_answer(m, s->ids, text_B, texts_here, workspace, (float *)probabilities.buf + done * m->classes,
+                  wants_pooled ? (float *)pooled.buf + done * mk_pooled_width(m) : NULL);
+        Py_END_ALLOW_THREADS
+        done += texts_here;
+    }
+    give_back(self, s);
+    PyBuffer_Release(&probabilities);
+    if (wants_pooled)
+        PyBuffer_Release(&pooled);
+    if (!fine) {
+        Py_XDECREF(cut);
+        return NULL;
+    }
+    return cut;
+}
+
+/* read(text) -> (ids, where the second text begins, whether it was cut off) */
+static PyObject *model_read(PyObject *object, PyObject *item)
+{
+    Model *self = (Model *)object;
+    scratch *s = borrow(self);
+    PyObject *list = NULL;
+    mk_text text = {0, 0, 0};
+    if (s && read_item(self, s, item, s->ids, &text)) {
+        list = PyList_New(text.length);
+        for (int32_t i = 0; list && i < text.length; i++)
+            PyList_SetItem(list, i, PyLong_FromLong(s->ids[i]));
+    }
+    give_back(self, s);
+    return list ? Py_BuildValue("(NiO)", list, (int)text.second, text.truncated ? Py_True : Py_False) : NULL;
+}
+
+static PyObject *model_classes(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromLong(((Model *)self)->model.classes);
+}
+
+static PyObject *model_width(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromLong(mk_pooled_width(&((Model *)self)->model));
+}
+
+static PyMethodDef model_methods[] = {
+    {"answer", model_answer, METH_VARARGS, "answer(texts, probabilities, pooled) -> bytes of truncation flags"},
+    {"read", model_read, METH_O, "read(text) -> (ids, second, truncated)"},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef model_values[] = {
+    {"classes", model_classes, NULL, "number of labels", NULL},
+    {"pooled_width", model_width, NULL, "width of the vectors that the classifier reads", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot model_slots[] = {
+    {Py_tp_new, (void *)model_new},
+    {Py_tp_dealloc, (void *)model_dealloc},
+    {Py_tp_methods, model_methods},
+    {Py_tp_getset, model_values},
+    {Py_tp_doc, "Model(buffer): a kernel file in memory, at an address divisible by 64"},
+    {0, NULL},
+};
+
+static PyType_Spec model_spec = {"minikin.kernel._kernel.Model", sizeof(Model), 0, Py_TPFLAGS_DEFAULT, model_slots};
+
+static PyObject *instructions(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    return PyUnicode_FromString(mk_instructions());
+}
+
+static PyObject *use(PyObject *module, PyObject *name)
+{
+    Py_ssize_t size;
+    const char *text = PyUnicode_AsUTF8AndSize(name, &size);
+    (void)module;
+    return text ? PyBool_FromLong(mk_use(text)) : NULL;
+}
+
+static PyMethodDef functions[] = {
+    {"instructions", instructions, METH_NOARGS, "the set of instructions in use"},
+    {"use", use, METH_O, "use(name) -> whether this processor has that set of instructions; it is used from now on"},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_kernel", "minikin's kernel", -1, functions, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__kernel(void)
+{
+    PyObject *module = PyModule_Create(&definition), *type;
+    if (!module)
+        return NULL;
+    type = PyType_FromSpec(&model_spec);
+    if (!type || PyModule_AddObject(module, "Model", type) < 0) {
+        Py_XDECREF(type);
+        Py_DECREF(module);
+        return NULL;
+    }
+    return module;
+}

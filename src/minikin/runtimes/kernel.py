@@ -1,0 +1,81 @@
+"""The kernel as an engine: the C extension answers from a mapped file. Absent where no compiler was at install."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minikin.base.errors import KinError
+from minikin.base.manifest import Manifest
+from minikin.base.types import Array
+
+LEAST_PER_THREAD = 8
+"""Fewer texts than this are not worth a thread of their own."""
+
+
+def extension() -> Any:
+    """Return the compiled module, or None where it was not built."""
+    try:
+        return import_module("minikin.kernel._kernel")
+    except ImportError:
+        return None
+
+
+class Engine:
+    """Answers with probabilities; holds nothing that changes between calls, and lets the interpreter's lock go."""
+
+    def __init__(self, folder: Path, manifest: Manifest, threads: int) -> None:
+        """Map the file. Raises KinError when it is damaged, newer, or this install has no kernel."""
+        compiled, name = extension(), manifest.kernel
+        if name is None:
+            raise KinError(f"The kin in {folder} carries no kernel file ({manifest.kernel_reason}). Use --engine onnx.")
+        if compiled is None:
+            raise KinError(
+                "This minikin was installed without its kernel: no C compiler was found. Install one, then run "
+                "pip install --force-reinstall --no-deps minikin; or use --engine onnx, which answers the same."
+            )
+        path = folder / name
+        try:
+            with path.open("rb") as file:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._model = compiled.Model(mapped)
+        except (OSError, ValueError) as error:
+            raise KinError(f"The kernel can't open {path}: {error}. Copy the kin again, or build it again.") from error
+        if self._model.classes != len(manifest.labels):
+            raise KinError(f"{path} does not fit {folder / 'minikin.json'}. Build the kin again.")
+        self.name = f"kernel ({compiled.instructions()})"
+        self._pair = manifest.pair
+        self._threads = threads
+
+    def answer(self, texts: Sequence[tuple[str, ...]]) -> tuple[Array, Sequence[bool]]:
+        """Return probabilities (N, C), and whether each text was cut off."""
+        out_NC = np.empty((len(texts), self._model.classes), np.float32)
+        return out_NC, self._run(texts, out_NC, None)
+
+    def features(self, texts: Sequence[tuple[str, ...]]) -> Array:
+        """Return the vectors (N, F) that the classifier reads."""
+        out_NC = np.empty((len(texts), self._model.classes), np.float32)
+        pooled_NF = np.empty((len(texts), self._model.pooled_width), np.float32)
+        self._run(texts, out_NC, pooled_NF)
+        return pooled_NF
+
+    def _run(self, texts: Sequence[tuple[str, ...]], out_NC: Array, pooled_NF: Array | None) -> Sequence[bool]:
+        items: list[Any] = list(texts) if self._pair else [parts[0] for parts in texts]
+        workers = min(self._threads, len(items) // LEAST_PER_THREAD)
+        if workers < 2:
+            return list(map(bool, self._model.answer(items, out_NC, pooled_NF)))
+        ends = [len(items) * i // workers for i in range(workers + 1)]
+
+        def part(i: int) -> bytes:
+            rows = slice(ends[i], ends[i + 1])
+            flags: bytes = self._model.answer(items[rows], out_NC[rows], None if pooled_NF is None else pooled_NF[rows])
+            return flags
+
+        with ThreadPoolExecutor(workers) as pool:
+            return list(map(bool, b"".join(pool.map(part, range(workers)))))
