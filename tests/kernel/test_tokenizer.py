@@ -302,8 +302,8 @@ def each(normalize: Callable[[str], str], texts: Sequence[str]) -> dict[str, str
 
 
 @cache
-def normalisers(**flags: bool) -> Callable[[str], str]:
-    return normalizers.BertNormalizer(clean_text=True, handle_chinese_chars=True, **flags).normalize_str
+def normalisers(clean_text: bool = True, **flags: bool) -> Callable[[str], str]:
+    return normalizers.BertNormalizer(clean_text, handle_chinese_chars=True, **flags).normalize_str
 
 
 @pytest.mark.parametrize(("strip", "lower"), [(True, False), (False, True)])
@@ -320,7 +320,8 @@ def test_every_character_that_is_mapped(strip, lower):
 @cache
 def reordering() -> tuple[Pair, list[str], list[str]]:
     """A tokenizer with pieces for combining characters that strip_accents keeps, these, and those that it drops."""
-    stripped, nfd = normalisers(strip_accents=True, lowercase=False), normalizers.NFD().normalize_str
+    stripped = normalisers(clean_text=False, strip_accents=True, lowercase=False)
+    nfd = normalizers.NFD().normalize_str
     results, overtaken = each(stripped, CHARACTERS), each(nfd, [f"a{c}\u0334" for c in CHARACTERS])
     kept = [c for c in CHARACTERS if results[c] == c and overtaken[f"a{c}\u0334"] == f"a\u0334{c}"]
     return Pair(letters_of(kept)), kept, [c for c in CHARACTERS if results[c] == ""]
@@ -336,6 +337,7 @@ def test_combining_characters_are_brought_into_order(data):
 
 def test_marks_hold_back_what_comes_after_them():
     pair, kept, dropped = reordering()
+    assert len(dropped) < 2000
     for first in (kept[0], kept[-1], "\u1baa", "\u302e"):
         pair.check(" ".join(f"a{first}{mark}\u1baa" for mark in dropped[:1000]))
         pair.check(" ".join(f"a{first}{mark}\u1baa" for mark in dropped[1000:]))

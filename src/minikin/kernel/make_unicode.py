@@ -17,7 +17,7 @@ HEADER: Final = Path(__file__).with_name("unicode_tables.h")
 CODES: Final = 0x110000
 SURROGATES: Final = range(0xD800, 0xE000)
 HANGUL: Final = range(0xAC00, 0xD7A4)
-CHUNK: Final = 1 << 14
+CHUNK: Final = 1 << 12
 
 FLAGS: Final = ("DROP", "SPACE", "PUNCTUATION", "CJK", "MARK", "BARRIER", "STRIP", "LOWER", "LETTER", "NUMBER")
 """Bits of a kind, the lowest first; the bits above them hold the rank of a character that NFD reorders."""
@@ -40,7 +40,8 @@ RANK_SHIFT: Final = len(FLAGS)
 LEAF: Final = 128
 MIDDLE: Final = 16
 SPAN_BITS: Final = 11
-OVERLAY, ACUTE = "\u0334", "\u0301"
+OVERLAY: Final = "\u0334"
+"""A mark that NFD brings before most others."""
 
 
 def _normalizer(**chosen: bool) -> Callable[[str], str]:
@@ -56,11 +57,11 @@ def _characters() -> Iterator[list[int]]:
         yield codes[start : start + CHUNK]
 
 
-def _answers(normalize: Callable[[str], str]) -> dict[int, str]:
-    """What a normaliser makes of each character that it changes."""
+def _answers(normalize: Callable[[str], str], after: str = "") -> dict[int, str]:
+    """What a normaliser makes of each character that it changes; `after` comes behind each of them."""
     changed: dict[int, str] = {}
     for codes in _characters():
-        text = "|".join(map(chr, codes))
+        text = "|".join(chr(code) + after for code in codes)
         results = normalize(text).split("|")
         changed |= {code: result for code, result in zip(codes, results, strict=True) if result != chr(code)}
     return changed
@@ -82,7 +83,8 @@ def _split(pre_tokenizer: pre_tokenizers.PreTokenizer, before: str, after: str) 
 def _ranks(kept: Iterable[int]) -> dict[int, int]:
     """The order, from 1, into which NFD brings characters that strip_accents keeps; starters are left out."""
     nfd: Callable[[str], str] = normalizers.NFD().normalize_str
-    movers = [code for code in kept if nfd(f"a{chr(code)}{OVERLAY}") == f"a{OVERLAY}{chr(code)}"]
+    before = _answers(nfd, OVERLAY)
+    movers = [code for code in kept if before[code] == OVERLAY + chr(code)]
     overtaken = {
         code: sum(nfd(f"a{chr(code)}{chr(other)}") == f"a{chr(other)}{chr(code)}" for other in movers)
         for code in movers
