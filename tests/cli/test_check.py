@@ -51,6 +51,12 @@ def test_the_forecast_says_what_each_figure_is(say, place: Path) -> None:
     assert "factor of two" in told
 
 
+def test_it_says_which_engine_will_answer(say, place: Path) -> None:
+    assert "The kernel will answer." in say("check", place / "recipe.yaml").stderr
+    floats = say("check", place / "recipe.yaml", "--set", "quantize=fp32").stderr
+    assert "ONNX Runtime will answer: the kernel can't run this (the weights are float32" in " ".join(floats.split())
+
+
 def test_what_is_too_large_is_told(say, place: Path) -> None:
     told = say("check", place / "recipe.yaml", "--set", "budget.size_mib=0.2").stderr
     assert "too large for 0.2 MiB" in told

@@ -41,7 +41,7 @@ class Sight:
     checkpoint: Any
     config: dict[str, Any]
     vocabulary: int
-    tokenizer_bytes: int
+    tokenizer_json: str
     tokens: float
 
 
@@ -113,7 +113,7 @@ def _sight(recipe: Recipe, data: Data, checkpoint: Any) -> Sight:
         config = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
     trimmed, kept_ids = vocabulary.trim(source, sample, keep=recipe.student.vocabulary, fallback="scripts")
     lengths_N = encode(trimmed, sample[:2000], recipe.data.max_length).ids.lengths_N
-    return Sight(data, checkpoint, config, len(kept_ids), len(trimmed.encode()), float(lengths_N.mean()))
+    return Sight(data, checkpoint, config, len(kept_ids), trimmed, float(lengths_N.mean()))
 
 
 def _teacher_shape(config: dict[str, Any]) -> tuple[int, int, int, int] | None:
@@ -144,6 +144,7 @@ def _forecast(recipe: Recipe, sight: Sight, temporary: Path, out: Console) -> No
     out.print(show.table(("step", "forecast", "what it is"), costs.rows(fitting), words_last=True))
     rows = [(c.name, words.mib(size), words.duration(costs.student_s(c)), _fits(size, limit)) for c, size in sized]
     out.print(show.table(("candidate", "smallest size", "training", "by forecast"), rows, words_last=True))
+    out.print(_engine(recipe, sight))
     if recipe.budget.latency_ms_p95 or recipe.budget.memory_mib:
         out.print("Latency and memory of the candidates are not forecast: the build measures them untrained.")
     out.print(
@@ -151,6 +152,21 @@ def _forecast(recipe: Recipe, sight: Sight, temporary: Path, out: Console) -> No
         f"{machine.gemm_gflops:.0f} GFLOP/s and {machine.update_ns:.2f} ns a weight, measured just now with "
         f"{words.count(build.threads, 'thread')}; expect it within a factor of two.[/]"
     )
+
+
+def _engine(recipe: Recipe, sight: Sight) -> str:
+    """Say what will answer from the kin, and why, where it is not the kernel."""
+    from minikin.package.kernel import obstacle
+    from minikin.runtimes.kernel import extension
+
+    instead = "numpy" if recipe.student.family == "static" else "ONNX Runtime"
+    if reason := obstacle(recipe.quantize, sight.tokenizer_json, sight.config):
+        return f"{instead} will answer: the kernel can't run this ({reason})."
+    if extension() is None:
+        return (
+            f"{instead} will answer here: this minikin was installed without a C compiler. Elsewhere the kernel will."
+        )
+    return "The kernel will answer."
 
 
 def _fits(size: float, limit: float | None) -> str:
@@ -186,7 +202,7 @@ class Costs:
     def size_mib(self, candidate: Any, scheme: str) -> float:
         """Model and tokenizer of a candidate."""
         sight, length = self.sight, self.build.recipe.data.max_length
-        size: float = candidate.size_mib(scheme, sight.vocabulary, length, self.classes, sight.tokenizer_bytes)
+        size: float = candidate.size_mib(scheme, sight.vocabulary, length, self.classes, len(sight.tokenizer_json))
         return size
 
     def shape(self, candidate: Any) -> Any:

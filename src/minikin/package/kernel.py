@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -54,19 +54,24 @@ Weights = Array | QuantizedTensor
 
 def why_not(student: Student) -> str | None:
     """Return what keeps the kernel from running a student, in words; None if it can."""
-    if student.scheme == "fp32":
-        return "its weights are float32, and the kernel multiplies integers (quantize: int8 or int4)"
-    if reason := tokenizer_section.can_run(student.tokenizer_json):
+    config = student.config if student.family == "encoder" else {}
+    if reason := obstacle(student.scheme, student.tokenizer_json, config):
         return reason
-    if student.family == "static":
-        return None
-    config = student.config
+    if student.family == "encoder" and not 1 <= int(config["num_hidden_layers"]) <= MOST_LAYERS:
+        return f"it has room for 1 to {MOST_LAYERS} layers"
+    return None
+
+
+def obstacle(scheme: str, tokenizer_json: str, config: Mapping[str, Any]) -> str | None:
+    """Return what keeps the kernel from students of a scheme, a tokenizer and an encoder's configuration; or None."""
+    if scheme == "fp32":
+        return "the weights are float32, and the kernel multiplies integers (quantize: int8 or int4)"
+    if reason := tokenizer_section.can_run(tokenizer_json):
+        return reason
     if config.get("hidden_act", "gelu") not in ACTIVATIONS:
         return f"it has no {config['hidden_act']}"
     if config.get("position_embedding_type", "absolute") != "absolute":
         return "it knows absolute positions only"
-    if not 1 <= int(config["num_hidden_layers"]) <= MOST_LAYERS:
-        return f"it has room for 1 to {MOST_LAYERS} layers"
     return None
 
 
