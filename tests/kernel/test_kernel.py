@@ -171,6 +171,17 @@ def test_the_kernel_is_what_answers_by_default(tmp_path, monkeypatch):
     assert mk.load(folder).engine == "onnx"
 
 
+@needs_kernel
+def test_a_switch_stands_for_an_older_processor(tmp_path, monkeypatch, every_path):
+    folder = opened(tmp_path, quantize(small.encoder(), "int8"))
+    for name in every_path:
+        monkeypatch.setenv(engine.SWITCH, name)
+        assert mk.load(folder).engine == f"kernel ({name})"
+    monkeypatch.setenv(engine.SWITCH, "mmx")
+    with pytest.raises(KinError, match="MINIKIN_INSTRUCTIONS=mmx"):
+        mk.load(folder)
+
+
 def test_without_a_kernel_it_says_what_to_do(tmp_path, monkeypatch):
     folder = opened(tmp_path, quantize(small.encoder(), "int8"))
     monkeypatch.setattr(engine, "extension", lambda: None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
@@ -14,6 +15,9 @@ import numpy as np
 from minikin.base.errors import KinError
 from minikin.base.manifest import Manifest
 from minikin.base.types import Array
+
+SWITCH = "MINIKIN_INSTRUCTIONS"
+"""Environment variable that picks a set of instructions (scalar, avx2, avx512-vnni, neon), to try an older machine."""
 
 LEAST_PER_THREAD = 8
 """Fewer texts than this are not worth a thread of their own."""
@@ -40,6 +44,9 @@ class Engine:
                 "This minikin was installed without its kernel: no C compiler was found. Install one, then run "
                 "pip install --force-reinstall --no-deps minikin; or use --engine onnx, which answers the same."
             )
+        wanted = os.environ.get(SWITCH)
+        if wanted and not compiled.use(wanted):
+            raise KinError(f"{SWITCH}={wanted}: this processor or build has no such instructions. Unset it.")
         path = folder / name
         try:
             with path.open("rb") as file:
