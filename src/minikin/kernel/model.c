@@ -298,7 +298,7 @@ static size_t lay_out(const mk_model *m, int32_t tokens, int32_t texts, uint8_t 
     TAKE(y_TN, float, t * (size_t)r->wide);
     TAKE(q_TA, float, t * (size_t)r->wide);
     TAKE(integers_TK, int8_t, t * (size_t)r->wide);
-    TAKE(sum_TG, int32_t, t * (size_t)(r->wide / MK_GROUP));
+    TAKE(sum_TG, int32_t, t * (size_t)(r->wide / MK_GROUP + 1));
     TAKE(scale_T, float, t);
     TAKE(feature_P, float, round_up(features, MK_GROUP));
     TAKE(score_T, float, MK_QUERIES * round_up(m->positions, 16));
@@ -365,7 +365,7 @@ static void attend_layer(const mk_path *p, const mk_layer *layer, const mk_text 
         float *q_TA = r->q_TA + (size_t)row * (size_t)padded;
         if (last) {
             p->linear(&layer->query, r->integers_TK + (size_t)t * (size_t)layer->query.k, r->scale_T + t,
-                      r->sum_TG + t * (layer->query.k / MK_GROUP), 1, q_TA, padded);
+                      r->sum_TG + t * (layer->query.k / MK_GROUP + 1), 1, q_TA, padded);
             memmove(r->x_TH + (size_t)b * (size_t)r->stride, r->x_TH + (size_t)t * (size_t)r->stride,
                     (size_t)r->stride * sizeof(float));
         }

@@ -72,11 +72,9 @@ static void dot8_scalar(const uint8_t *weights, const float *scale_16, const flo
 {
     for (int t = 0; t < tokens; t++) {
         const int8_t *q = q_TK + (size_t)t * (size_t)groups * MK_GROUP;
-        int32_t dot_16[16], sum = 0;
-        for (int g = 0; g < groups; g++)
-            sum += sum_TG[t * groups + g];
+        int32_t dot_16[16];
         for (int n = 0; n < 16; n++)
-            dot_16[n] = -128 * sum;
+            dot_16[n] = -128 * sum_TG[t * (groups + 1) + groups];
         for (int k = 0; k < groups * 8; k++)
             for (int n = 0; n < 16; n++)
                 for (int i = 0; i < 4; i++)
@@ -95,7 +93,7 @@ static void dot4_scalar(const uint8_t *weights, const float *bias_16, const int8
         for (int g = 0; g < groups; g++) {
             const uint8_t *block = weights + (size_t)g * 288;
             for (int n = 0; n < 16; n++) {
-                int32_t dot = -8 * sum_TG[t * groups + g];
+                int32_t dot = -8 * sum_TG[t * (groups + 1) + g];
                 for (int j = 0; j < 4; j++)
                     for (int i = 0; i < 4; i++) {
                         int pair = block[j * 64 + n * 4 + i];
@@ -143,13 +141,9 @@ MK_WIDE MK_INLINE void tile8(const uint8_t *weights, const float *scale_16, cons
                 dot[t * chains + c] = _mm512_dpbusd_epi32(dot[t * chains + c], w, four(q_TK + t * k + (quad + c) * 4));
         }
     for (int t = 0; t < tokens; t++) {
-        __m512i whole = dot[t * chains];
-        int32_t sum = 0;
-        for (int c = 1; c < chains; c++)
+        __m512i whole = _mm512_set1_epi32(-128 * sum_TG[t * (groups + 1) + groups]);
+        for (int c = 0; c < chains; c++)
             whole = _mm512_add_epi32(whole, dot[t * chains + c]);
-        for (int g = 0; g < groups; g++)
-            sum += sum_TG[t * groups + g];
-        whole = _mm512_sub_epi32(whole, _mm512_set1_epi32(128 * sum));
         _mm512_storeu_ps(y_TN + (size_t)t * (size_t)stride,
                          _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(whole),
                                                      _mm512_mul_ps(_mm512_set1_ps(scale_T[t]), scale)),
@@ -170,7 +164,7 @@ MK_WIDE MK_INLINE void tile4(const uint8_t *weights, const float *bias_16, const
         const __m512 scale = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(block + 256)));
         __m512i dot[MK_TOKENS / 2];
         for (int t = 0; t < tokens; t++)
-            dot[t] = _mm512_set1_epi32(-8 * sum_TG[t * groups + g]);
+            dot[t] = _mm512_set1_epi32(-8 * sum_TG[t * (groups + 1) + g]);
         for (int j = 0; j < 4; j++) {
             const __m512i pairs = _mm512_loadu_si512(block + j * 64);
             const __m512i even = _mm512_and_si512(pairs, low);
@@ -218,7 +212,7 @@ MK_WIDE static void dot4_avx512(const uint8_t *weights, const float *bias_16, co
         }
         q_TK += (size_t)count * (size_t)groups * MK_GROUP;
         scale_T += count;
-        sum_TG += count * groups;
+        sum_TG += count * (groups + 1);
         y_TN += (size_t)count * (size_t)stride;
         tokens -= count;
     }
@@ -286,7 +280,7 @@ MK_NARROW static void dot4_avx2(const uint8_t *weights, const float *bias_16, co
         for (int g = 0; g < groups; g++) {
             const uint8_t *block = weights + (size_t)g * 288;
             for (int half = 0; half < 2; half++) {
-                __m256i dot = _mm256_set1_epi32(-8 * sum_TG[t * groups + g]);
+                __m256i dot = _mm256_set1_epi32(-8 * sum_TG[t * (groups + 1) + g]);
                 const __m256 scale =
                     _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(block + 256 + half * 16)));
                 for (int j = 0; j < 4; j++) {
@@ -366,7 +360,7 @@ static void dot4_neon(const uint8_t *weights, const float *bias_16, const int8_t
             const uint8_t *block = weights + (size_t)g * 288;
             int32x4_t dot[4];
             for (int part = 0; part < 4; part++)
-                dot[part] = vdupq_n_s32(-8 * sum_TG[t * groups + g]);
+                dot[part] = vdupq_n_s32(-8 * sum_TG[t * (groups + 1) + g]);
             for (int j = 0; j < 4; j++) {
                 const int8x16_t a = four(q + g * 32 + j * 8), b = four(q + g * 32 + j * 8 + 4);
                 for (int part = 0; part < 4; part++) {
@@ -443,7 +437,7 @@ static void dot4_wasm(const uint8_t *weights, const float *bias_16, const int8_t
             const uint8_t *block = weights + (size_t)g * 288;
             v128_t dot[4];
             for (int part = 0; part < 4; part++)
-                dot[part] = wasm_i32x4_splat(-8 * sum_TG[t * groups + g]);
+                dot[part] = wasm_i32x4_splat(-8 * sum_TG[t * (groups + 1) + g]);
             for (int j = 0; j < 4; j++) {
                 const v128_t a = four(q + g * 32 + j * 8), b = four(q + g * 32 + j * 8 + 4);
                 for (int part = 0; part < 4; part++) {
