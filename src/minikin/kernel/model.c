@@ -193,6 +193,11 @@ int mk_open(mk_model *m, const void *bytes, size_t size)
     tokenizer = find(&o, TOKENIZER, 0, 0);
     if (!tokenizer || mk_tokenizer_open(&m->tokenizer, o.bytes + tokenizer->offset, tokenizer->size) != 0)
         return MK_MALFORMED;
+    if (m->tokenizer.max_characters != 40 * ((uint32_t)m->positions + 16))
+        return MK_MALFORMED;
+    if (m->kind == MK_ENCODER && ((uint32_t)m->tokenizer.cls_id >= m->tokenizer.vocab_size ||
+                                  (uint32_t)m->tokenizer.sep_id >= m->tokenizer.vocab_size))
+        return MK_MALFORMED; /* -1, where there is none, is too large as well */
     m->words = table_of(&o, WORDS, (int32_t)m->tokenizer.vocab_size, m->hidden);
     if (m->kind == MK_ENCODER)
         open_encoder(m, &o);
