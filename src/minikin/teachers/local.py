@@ -129,7 +129,7 @@ class LocalTeacher:
         """Input embeddings (V, H) of every piece of the vocabulary."""
         encoder: Any = self.module.encoder
         weights: Tensor = encoder.get_input_embeddings().weight
-        return weights.detach().float().numpy()
+        return weights.detach().float().numpy().copy()
 
     @torch.inference_mode()
     def token_outputs(self, ids_V: Array, batch: int = 512) -> Array:
@@ -182,7 +182,8 @@ class LocalTeacher:
             raise TeacherError(
                 f"A {self.config.model_type} teacher can't be cut yet: only bert shapes can. Use student.start: grown."
             )
-        state = {k: v.numpy() for k, v in self.module.state_dict().items()}
+        # copies: a student is a value, and the teacher may be tuned after it was taken
+        state = {k: v.numpy().copy() for k, v in self.module.state_dict().items()}
         if self.fit:
             tensors = {f"bert.{k[8:]}": v for k, v in state.items() if k.startswith("encoder.")}
             width = int(self.config.hidden_size)
