@@ -24,8 +24,9 @@ def page(story: Mapping[str, Any]) -> str:
 
     Any part of the story may be missing or None. Raises MissingExtra without jinja2.
     """
+    here = Path(__file__).parent
     values = {
-        "css": (Path(__file__).parent / "page.css").read_text(encoding="utf-8"),
+        "css": "".join((here / name).read_text(encoding="utf-8") for name in ("look.css", "page.css")),
         "story": story,
         "head": _head(story),
         "sides": _sides(story),
