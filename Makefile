@@ -8,7 +8,7 @@ TORCH := "torch>=2.9,<2.14"
 CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 TEST_THREADS ?= $(shell [ $(CORES) -gt 4 ] && echo 4 || echo $(CORES))
 
-.PHONY: demo test wheel clean cli-docs install install-dev
+.PHONY: demo test wheel wasm clean cli-docs install install-dev
 
 demo: $(VENV)/.built
 	$(BIN)/minikin demo --out $(DEMO)
@@ -29,6 +29,17 @@ wheel: $(BIN)/python
 
 cli-docs: $(VENV)/.built
 	$(BIN)/python docs/make_cli.py
+
+# The kernel for browsers, kept in the repository: needs clang and lld.
+WASM_CC ?= clang
+KERNEL := src/minikin/kernel
+WASM_OUT ?= $(KERNEL)/kernel.wasm
+WASM_FLAGS := --target=wasm32 -std=c99 -O3 -msimd128 -mbulk-memory -nostdlib -nostdlibinc \
+	-ffp-contract=off -Wall -Wextra -Werror -I$(KERNEL)/wasm -Wl,--no-entry,--strip-all,-z,stack-size=65536
+
+wasm:
+	$(WASM_CC) $(WASM_FLAGS) $(KERNEL)/wasm/wasm.c $(KERNEL)/tokenizer.c $(KERNEL)/paths.c $(KERNEL)/model.c -o $(WASM_OUT)
+	chmod 644 $(WASM_OUT)
 
 install: $(VENV)/.built
 install-dev: $(VENV)/.built-dev
