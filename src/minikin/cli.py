@@ -225,6 +225,18 @@ def report(kin: Folder) -> None:
     command.report(kin)
 
 
+@app.command(short_help="As C source, one HTML page, or a web folder")
+def export(
+    kin: Folder,
+    to: Annotated[str, typer.Option("--to", help="c, html or web", metavar="FORM")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder, or the file of --to html", metavar="PATH")],
+) -> None:
+    """Write the kin as C99 without dependencies, as one HTML page that works offline, or as a folder for a server."""
+    from minikin.commands import export as command
+
+    command.export(kin, to, out)
+
+
 @app.command(short_help="The main job on the data in the box")
 def demo(
     out: Annotated[

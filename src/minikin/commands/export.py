@@ -1,0 +1,45 @@
+"""`minikin export`: a kin as C source, as one HTML page, or as a folder for a web server."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from minikin.base.errors import UserError
+from minikin.package import export_c, export_source, export_web
+
+FORMS = ("c", "html", "web")
+FOLDERS = {"c": export_c, "web": export_web}
+
+
+def export(kin: Path, form: str, out: Path) -> None:
+    """Write the kin in that form and print what was written.
+
+    Raises UserError for an unknown form, a kin that the kernel can't run, or a place that holds something else.
+    """
+    if form not in FORMS:
+        raise UserError(f"--to {form}: give one of {', '.join(FORMS)}.")
+    source = export_source.read(kin)
+    if form == "html":
+        if out.suffix.lower() not in (".html", ".htm") or out.is_dir():
+            raise UserError(f"--to html writes one file, and {out} is none. Give one with -o, such as {kin.name}.html.")
+        export_web.write_page(source, out)
+        written = [out]
+    else:
+        writer = FOLDERS[form]
+        _refuse_to_replace(out, writer.FILES)
+        writer.write(source, out)
+        written = [out / name for name in writer.FILES]
+    for path in written:
+        sys.stdout.write(f"{path}  {path.stat().st_size / 1024:,.0f} KiB\n")
+
+
+def _refuse_to_replace(folder: Path, names: tuple[str, ...]) -> None:
+    """An export replaces a folder as a whole, so nothing but an earlier export may be in it."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder} is a file. Give a folder with -o.")
+    others = sorted(path.name for path in folder.iterdir() if path.name not in names)
+    if others:
+        raise UserError(f"{folder} holds something else than an export: {others[0]}. Give a new folder with -o.")
