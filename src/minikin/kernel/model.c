@@ -274,7 +274,7 @@ typedef struct {
     int32_t stride, wide;
 } room;
 
-static size_t take(uint8_t **at, size_t bytes)
+static size_t reserve(uint8_t **at, size_t bytes)
 {
     size_t whole = (bytes + MK_ALIGN - 1) / MK_ALIGN * MK_ALIGN;
     if (*at)
@@ -298,7 +298,7 @@ static size_t lay_out(const mk_model *m, int32_t tokens, int32_t texts, uint8_t 
     t = (size_t)rows;
 #define TAKE(field, type, count) \
     r->field = (type *)(void *)at; \
-    total += take(&at, ((size_t)(count) + 16) * sizeof(type))
+    total += reserve(&at, ((size_t)(count) + 16) * sizeof(type))
     TAKE(x_TH, float, t * (size_t)r->stride);
     TAKE(y_TN, float, t * (size_t)r->wide);
     TAKE(q_TA, float, t * (size_t)r->wide);
@@ -380,8 +380,8 @@ static void attend_layer(const mk_path *p, const mk_layer *layer, const mk_text 
     }
 }
 
-static void encode(const mk_model *m, const mk_path *p, const int32_t *ids, const mk_text *text_B, int32_t texts,
-                   room *r, float *pooled_BP)
+static void run_encoder(const mk_model *m, const mk_path *p, const int32_t *ids, const mk_text *text_B, int32_t texts,
+                        room *r, float *pooled_BP)
 {
     int32_t tokens = 0;
     for (int32_t b = 0; b < texts; b++)
@@ -472,7 +472,7 @@ void mk_answer(const mk_model *m, const int32_t *ids, const mk_text *text_B, int
         tokens += text_B[b].length;
     (void)lay_out(m, tokens, texts, workspace, &r);
     if (m->kind == MK_ENCODER) {
-        encode(m, p, ids, text_B, texts, &r, pooled_BP);
+        run_encoder(m, p, ids, text_B, texts, &r, pooled_BP);
         apply(p, &m->head, r.y_TN, texts, r.stride, &r, r.q_TA, classes);
         for (int32_t b = 0; b < texts; b++)
             answer_row(m, p, r.q_TA + (size_t)b * (size_t)classes, probabilities_BC + (size_t)b * (size_t)m->classes);
