@@ -32,13 +32,13 @@ cli-docs: $(VENV)/.built
 
 # The kernel for browsers, kept in the repository: needs clang and lld.
 WASM_CC ?= clang
-KERNEL := src/minikin/kernel
-WASM_OUT ?= $(KERNEL)/kernel.wasm
+WASM_FROM := src/minikin/kernel
+WASM_OUT ?= $(WASM_FROM)/kernel.wasm
 WASM_FLAGS := --target=wasm32 -std=c99 -O3 -msimd128 -mbulk-memory -nostdlib -nostdlibinc \
-	-ffp-contract=off -Wall -Wextra -Werror -I$(KERNEL)/wasm -Wl,--no-entry,--strip-all,-z,stack-size=65536
+	-ffp-contract=off -Wall -Wextra -Werror -I$(WASM_FROM)/wasm -Wl,--no-entry,--strip-all,-z,stack-size=65536
 
 wasm:
-	$(WASM_CC) $(WASM_FLAGS) $(KERNEL)/wasm/wasm.c $(KERNEL)/tokenizer.c $(KERNEL)/paths.c $(KERNEL)/model.c -o $(WASM_OUT)
+	$(WASM_CC) $(WASM_FLAGS) $(WASM_FROM)/wasm/wasm.c $(WASM_FROM)/tokenizer.c $(WASM_FROM)/paths.c $(WASM_FROM)/model.c -o $(WASM_OUT)
 	chmod 644 $(WASM_OUT)
 
 install: $(VENV)/.built

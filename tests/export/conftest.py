@@ -12,7 +12,6 @@ import pytest
 import small
 from minikin.base.types import Student
 from minikin.compress.quantize import quantize
-from minikin.package import kernel
 from minikin.package import kin as package
 
 MAKERS: dict[str, Callable[[], Student]] = {
@@ -39,13 +38,9 @@ BYTES = [*(text.encode() for text in TEXTS), b"\xff\xfe card", b"caf\xc3", b"\xe
 
 
 def write(folder: Path, student: Student, **extra: object) -> Path:
-    """Package a student with its kernel file, as a build does."""
+    """Package a student, as a build does."""
     folder.mkdir(parents=True)
     pair = bool(student.config.get("pair", False))
-    if kernel.why_not(student) is None:
-        cooled = package.fold_temperature(student) if pair else package.one_type(package.fold_temperature(student))
-        (folder / "model.kernel").write_bytes(kernel.kernel_file(cooled, pair=pair))
-        extra = {"kernel": "model.kernel", **extra}
     package.write(folder, student, recipe_yaml="task: classify\n", extra={"name": folder.name, "pair": pair, **extra})
     return folder
 

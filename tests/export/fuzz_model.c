@@ -13,7 +13,7 @@
 static void answer_with(const mk_model *m, const char *first, size_t first_n, const char *second, size_t second_n)
 {
     size_t work_size = mk_tokenizer_work(&m->tokenizer, SIZE_MAX), room_size = mk_workspace(m, m->positions, 1);
-    int32_t *their_ids = malloc(2 * (size_t)m->positions * sizeof *their_ids);
+    int32_t *their_ids = malloc((size_t)mk_ids_room(m) * sizeof *their_ids);
     void *their_work = malloc(work_size + 4), *room = aligned_alloc(64, room_size);
     float *their_answers = malloc((size_t)m->classes * sizeof *their_answers);
     if (their_ids && their_work && room && their_answers) {

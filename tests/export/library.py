@@ -41,18 +41,22 @@ class Library:
     @property
     def workspace_bytes(self) -> int:
         """What mk_workspace says for one text."""
-        return int(self.c.mk_workspace(_at(self.model), self.tokens, 1))
+        return int(self.c.mk_workspace(self.at, self.tokens, 1))
+
+    @property
+    def at(self) -> ctypes.c_void_p:
+        """Where the model lies."""
+        return _at(self.model)
 
     def answer(self, text: bytes | Pair) -> tuple[np.ndarray, bool]:
         """Probabilities (C,) of a text or pair, and whether it was cut."""
         first, second = text if isinstance(text, tuple) else (text, None)
-        ids, work = np.zeros(2 * self.tokens, np.int32), _aligned(1 << 20)
+        ids, work = np.zeros(self.c.mk_ids_room(self.at), np.int32), _aligned(1 << 20)
         workspace, found = _aligned(self.workspace_bytes), np.zeros(self.classes, np.float32)
         sizes = ctypes.c_size_t(len(first)), ctypes.c_size_t(len(second or b""))
         work_size = ctypes.c_size_t(work.nbytes)
-        model = _at(self.model)
-        read = self.c.mk_read(model, first, sizes[0], second, sizes[1], _at(ids), _at(work), work_size)
-        self.c.mk_answer(model, _at(ids), ctypes.byref(read), 1, _at(workspace), _at(found), None)
+        read = self.c.mk_read(self.at, first, sizes[0], second, sizes[1], _at(ids), _at(work), work_size)
+        self.c.mk_answer(self.at, _at(ids), ctypes.byref(read), 1, _at(workspace), _at(found), None)
         return found, bool(read.truncated)
 
 

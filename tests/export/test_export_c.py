@@ -96,6 +96,7 @@ def test_the_memory_is_counted_as_the_kernel_counts(sources, library, kind) -> N
     memory = source.memory
     assert library.open(source.kernel, memory.classes, memory.tokens) == 0
     assert memory.workspace == library.workspace_bytes
+    assert memory.ids == 4 * library.c.mk_ids_room(library.at)
 
 
 @pytest.mark.parametrize("kind", ["encoder", "static_pair"])

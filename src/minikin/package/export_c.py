@@ -46,6 +46,7 @@ def files(source: Source) -> dict[str, str]:
         {
             "workspace": memory.workspace,
             "work": memory.work,
+            "ids": memory.ids // 4,
             "labels": "\n".join(f'    "{c_string(label)}",' for label in source.manifest.labels),
             "words": hexadecimal(source.kernel),
         },

@@ -44,12 +44,11 @@ class Source:
 def read(folder: Path) -> Source:
     """Read a kin for export. Raises KinError for a changed or missing file, UserError where the kernel can't run it."""
     found = manifest.read(folder)
-    name = found.raw.get("kernel")
-    if not isinstance(name, str):
-        raise UserError(f"{folder} has no file for the kernel: {_why_none(found)}")
-    entry, path = found.files.get(name), folder / name
+    if found.kernel is None:
+        raise UserError(f"{folder} can't be exported: {found.kernel_reason}. {_remedy(found)}")
+    entry, path = found.files.get(found.kernel), folder / found.kernel
     if entry is None:
-        raise KinError(f"{name} is not in the manifest of {folder}. Copy the kin again, or build it again.")
+        raise KinError(f"{found.kernel} is not in the manifest of {folder}. Copy the kin again, or build it again.")
     if not path.is_file():
         raise KinError(f"{path} is missing. Copy the kin again, or build it again.")
     data = path.read_bytes()
@@ -60,10 +59,10 @@ def read(folder: Path) -> Source:
     return source
 
 
-def _why_none(found: Manifest) -> str:
+def _remedy(found: Manifest) -> str:
     if found.scheme == "fp32":
-        return "its weights are float32, and the kernel multiplies integers. Build it with `quantize: int8` (or int4)."
-    return "an older minikin built it, or the kernel can't run its tokenizer. Build it again, with a BERT tokenizer."
+        return "Build it with `quantize: int8` (or int4)."
+    return "Build it again with this minikin, and with a BERT or GPT-2 tokenizer."
 
 
 def _check(path: Path, source: Source) -> None:
@@ -88,10 +87,11 @@ class Memory:
     pair: bool
     workspace: int
     work: int
+    ids: int
 
     @classmethod
     def of(cls, kernel: bytes) -> Memory:
-        """Compute the sizes from a kernel file's header and list of sections: mk_workspace and mk_tokenizer_work."""
+        """Compute the sizes from a kernel file's header and list of sections: mk_workspace and others."""
         numbers = HEADER.unpack_from(kernel)
         count, kind, layers, hidden, classes, tokens, pair, _, window, mean_max = numbers[4:14]
         listed = [SECTION.unpack_from(kernel, HEADER.size + i * SECTION.size) for i in range(count)]
@@ -110,26 +110,24 @@ class Memory:
             (tokens * wide, 4),  # y_TN
             (tokens * wide, 4),  # q_TA
             (tokens * wide, 1),  # integers_TK
-            (tokens * (wide // GROUP), 4),  # sum_TG
+            (tokens * (wide // GROUP + 1), 4),  # sum_TG
             (tokens, 4),  # scale_T
             (_up(features, GROUP), 4),  # feature_P
             (QUERIES * long, 4),  # score_T
             (wide * long, 4),  # turned_DT
         ]
         workspace = sum(_up((number + 16) * width, ALIGN) for number, width in items)
-        return cls(classes, tokens, bool(pair), workspace, _tokenizer_work(kernel, listed))
-
-    @property
-    def ids(self) -> int:
-        """Bytes of the token ids: `mk_read` wants room for two texts."""
-        return 2 * 4 * self.tokens
+        kind_of_tokens, characters = _tokenizer(kernel, listed)
+        work = 2 * 4 * (4 * characters + 1) if kind_of_tokens else 0  # BPE merges words there; WordPiece needs none
+        ids = 2 * characters + 3 if pair else tokens
+        return cls(classes, tokens, bool(pair), workspace, work, 4 * ids)
 
 
-def _tokenizer_work(kernel: bytes, listed: list[tuple[int, ...]]) -> int:
-    """Bytes that BPE needs for the longest text that it reads; WordPiece needs none."""
+def _tokenizer(kernel: bytes, listed: list[tuple[int, ...]]) -> tuple[int, int]:
+    """Return the tokenizer's kind, and the characters of a text that it reads."""
     at = next(section[5] for section in listed if section[0] == NAMES["tokenizer"])
     kind, max_length = (int.from_bytes(kernel[at + i : at + i + 4], "little") for i in (4, 12))
-    return 2 * 4 * (4 * 40 * (max_length + 16) + 1) if kind else 0
+    return kind, 40 * (max_length + 16)
 
 
 def _up(value: int, step: int) -> int:

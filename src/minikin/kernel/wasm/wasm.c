@@ -45,7 +45,7 @@ int EXPORT(open_model)(const uint8_t *bytes, size_t size)
     text_room = 4 * (size_t)model.tokenizer.max_characters + 4;
     work_size = mk_tokenizer_work(&model.tokenizer, SIZE_MAX);
     text = reserve(2 * text_room);
-    ids = (int32_t *)(void *)reserve(2 * (size_t)model.positions * sizeof *ids);
+    ids = (int32_t *)(void *)reserve((size_t)mk_ids_room(&model) * sizeof *ids);
     probabilities = (float *)(void *)reserve((size_t)model.classes * sizeof *probabilities);
     work = reserve(work_size);
     workspace = reserve(mk_workspace(&model, model.positions, 1));

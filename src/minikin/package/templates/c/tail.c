@@ -3,6 +3,7 @@
 
 #define WORKSPACE_BYTES {{ workspace }}
 #define WORK_BYTES {{ work }} /* of the tokenizer */
+#define IDS {{ ids }}
 
 const char *const minikin_labels[MINIKIN_CLASSES] = {
 {{ labels }}
@@ -16,7 +17,7 @@ static mk_model model;
 static int is_open, was_cut;
 static uint8_t workspace[WORKSPACE_BYTES] __attribute__((aligned(64)));
 static uint8_t work[WORK_BYTES ? WORK_BYTES : 4] __attribute__((aligned(4)));
-static int32_t ids[2 * MINIKIN_MAX_TOKENS];
+static int32_t ids[IDS];
 static float answers[MINIKIN_CLASSES];
 
 typedef char minikin_static_bytes_are_true[sizeof model + sizeof workspace + sizeof work + sizeof ids + sizeof answers <=
@@ -29,7 +30,8 @@ static int open_once(void)
 {
     if (!is_open)
         is_open = mk_open(&model, model_words, sizeof model_words) == MK_OK && model.classes == MINIKIN_CLASSES &&
-                  model.positions == MINIKIN_MAX_TOKENS && mk_workspace(&model, MINIKIN_MAX_TOKENS, 1) == WORKSPACE_BYTES &&
+                  model.positions == MINIKIN_MAX_TOKENS && mk_ids_room(&model) == IDS &&
+                  mk_workspace(&model, MINIKIN_MAX_TOKENS, 1) == WORKSPACE_BYTES &&
                   mk_tokenizer_work(&model.tokenizer, SIZE_MAX) == WORK_BYTES;
     return is_open;
 }
