@@ -28,8 +28,10 @@ def to_shape(
 ) -> Student:
     """Cut an encoder to a smaller shape, keeping the units of largest saliency in their order.
 
-    Heads keep their width, so `hidden` must equal heads × head width when both are cut; when only `hidden` is
-    given, heads follow from it. Raises UserError for a shape that the weights can't be cut to.
+    Layers are chosen by block influence (Men et al. 2024, "ShortGPT"): of a tuned encoder these are the last ones,
+    which do better than layers spread evenly (LOG.md). Heads keep their width, so `hidden` must equal heads × head
+    width when both are cut; when only `hidden` is given, heads follow from it. Raises UserError for a shape that the
+    weights can't be cut to.
     """
     config = student.config
     old = {k: int(config[k]) for k in ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")}
@@ -39,7 +41,7 @@ def to_shape(
     layers, feed_forward = layers or old["num_hidden_layers"], feed_forward or old["intermediate_size"]
     _refuse_growth(old, layers, hidden, heads, feed_forward, head_width)
 
-    keep_layers = spread(old["num_hidden_layers"], layers)
+    keep_layers = [int(i) for i in top(saliency.blocks_L, layers)]
     keep_H = top(saliency.hidden_H, hidden)
     source_tensors = {name: np.asarray(t) for name, t in student.dequantized().tensors.items()}
     tensors = {
@@ -67,13 +69,6 @@ def neurons(student: Student, saliency: Saliency, keep: float) -> Student:
     width = int(student.config["intermediate_size"])
     kept = min(width, int(np.ceil(width * keep / NEURON_MULTIPLE)) * NEURON_MULTIPLE)
     return to_shape(student, saliency, feed_forward=kept, heads=int(student.config["num_attention_heads"]))
-
-
-def spread(layers: int, kept: int) -> list[int]:
-    """Indices of `kept` layers spread evenly from the first to the last (DistilBERT's choice)."""
-    if kept == 1:
-        return [0]
-    return [round(i * (layers - 1) / (kept - 1)) for i in range(kept)]
 
 
 def top(scores: Array, count: int) -> Array:
