@@ -14,7 +14,7 @@ import numpy as np
 
 from minikin.base.errors import UserError
 from minikin.base.types import Array, QuantizedTensor, Student
-from minikin.package import tokenizer_section
+from minikin.package import onnx, tokenizer_section
 
 VERSION: Final = 1
 ALIGN: Final = 64
@@ -95,11 +95,12 @@ class _Writer:
 
     def encoder(self) -> None:
         config, part = self.student.config, "bert.embeddings"
-        heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
-        layers = int(config["num_hidden_layers"])
+        heads, layers = int(config["num_attention_heads"]), int(config["num_hidden_layers"])
         self.numbers = {"layers": layers, "activation": ACTIVATIONS[config.get("hidden_act", "gelu")]}
         self.table("words", self.tensors[f"{part}.word_embeddings.weight"])
-        self.table("places", _first_rows(self.tensors[f"{part}.position_embeddings.weight"], self.student.max_length))
+        self.table(
+            "places", onnx.first_rows(self.tensors[f"{part}.position_embeddings.weight"], self.student.max_length)
+        )
         types_2H = _floats(self.tensors[f"{part}.token_type_embeddings.weight"])
         self.rows("types", [types_2H[0], types_2H[-1]])
         self.norm("norm", f"{part}.LayerNorm")
@@ -115,7 +116,6 @@ class _Writer:
             self.norm("norm2", f"{part}.output.LayerNorm", i)
         self.linear("pooler", ["bert.pooler.dense"])
         self.linear("head", ["classifier"])
-        assert hidden
 
     def static(self) -> None:
         config = self.student.config
@@ -226,12 +226,6 @@ def _joined(parts: Sequence[Any]) -> QuantizedTensor:
 
 def _padded(q_RK: Array, multiple: int, fill: int) -> Array:
     return np.pad(q_RK, ((0, 0), (0, -q_RK.shape[1] % multiple)), constant_values=fill)
-
-
-def _first_rows(weights: Weights, count: int) -> Weights:
-    if isinstance(weights, QuantizedTensor):
-        return QuantizedTensor(weights.q_RK[:count], weights.scales[:count], weights.bits, weights.block)
-    return weights[:count]
 
 
 def _floats(value: Weights) -> Array:

@@ -79,7 +79,7 @@ class _Bert:
         """Words + positions + token types, normalised: (B, T, H)."""
         graph, part = self.graph, "bert.embeddings"
         words = graph.gather(self.tensor(f"{part}.word_embeddings.weight"), "input_ids")
-        table = graph.table(_rows(self.tensor(f"{part}.position_embeddings.weight"), self.student.max_length))
+        table = graph.table(first_rows(self.tensor(f"{part}.position_embeddings.weight"), self.student.max_length))
         types = self.array(f"{part}.token_type_embeddings.weight")
         if not self.typed:
             table = graph.node("Add", [table, graph.constant(types[0])])
@@ -142,7 +142,7 @@ class _Bert:
         return value.dequantize() if isinstance(value, QuantizedTensor) else np.asarray(value, np.float32)
 
 
-def _rows(weights: Weights, count: int) -> Weights:
+def first_rows(weights: Weights, count: int) -> Weights:
     """Return the first `count` rows."""
     if isinstance(weights, QuantizedTensor):
         return QuantizedTensor(weights.q_RK[:count], weights.scales[:count], weights.bits, weights.block)

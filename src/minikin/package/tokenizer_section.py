@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from minikin.base.errors import UserError
+from minikin.base.framing import framing_ids
 
 MAGIC: Final = int.from_bytes(b"MKTK", "little")
 WORDPIECE, BYTE_BPE = 0, 1
@@ -28,6 +29,7 @@ MAX_LENGTH: Final = 1 << 20
 LOAD: Final = 0.7
 """How full the hash tables are: emptier ones are quicker, fuller ones are smaller."""
 
+FRAMES: Final = ("BertProcessing", "RobertaProcessing")
 MASK: Final = 0xFFFFFFFF
 HASH_START: Final = 0x811C9DC5
 HASH_CONTINUED: Final = 0x9E3779B9
@@ -63,7 +65,7 @@ def section(tokenizer_json: str, max_length: int) -> bytes:
     model, added = spec["model"], _added_tokens(spec)
     vocabulary: dict[str, int] = model["vocab"]
     ids = vocabulary | {str(token["content"]): int(token["id"]) for token in added}
-    cls_id, sep_id = _framing_ids(spec)
+    cls_id, sep_id = framing_ids(spec, FRAMES)
     pad_id = next((ids[name] for name in NAMES_OF_PADDING if name in ids), -1)
     unk_id = vocabulary.get(model.get("unk_token") or "", -1)
     vocab_size = max(ids.values()) + 1
@@ -109,19 +111,6 @@ def _normalizer_flags(normalizer: Mapping[str, Any]) -> int:
         | STRIP * (lowercase if accents is None else bool(accents))
         | LOWER * lowercase
     )
-
-
-def _framing_ids(spec: Mapping[str, Any]) -> tuple[int, int]:
-    """Return the ids that start a text and end each part, or (-1, -1) when the tokenizer adds none like that."""
-    processor = spec.get("post_processor") or {}
-    if processor.get("type") in ("BertProcessing", "RobertaProcessing"):
-        return int(processor["cls"][1]), int(processor["sep"][1])
-    if processor.get("type") == "TemplateProcessing":
-        template = [next(iter(step.values()))["id"] for step in processor["single"]]
-        if len(template) == 3 and template[1] == "A":
-            named = processor["special_tokens"]
-            return int(named[template[0]]["ids"][0]), int(named[template[2]]["ids"][0])
-    return -1, -1
 
 
 # ---- Hash tables, as tokenizer.c searches them ----
@@ -222,7 +211,7 @@ def _fault_of_ids(tokenizer_json: str, spec: Mapping[str, Any]) -> str | None:
             return f"its added token {token['content']!r} has another id than it says"
     if len({token["content"] for token in added}) < len(added):
         return "it has an added token twice"
-    if max(_framing_ids(spec)) > max(ids):
+    if max(framing_ids(spec, FRAMES)) > max(ids):
         return "it frames texts with ids that it doesn't have"
     return None
 

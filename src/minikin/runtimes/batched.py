@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -31,22 +32,22 @@ class Prepared(Protocol):
         ...
 
 
-class BatchedEngine:
+class BatchedEngine(ABC):
     """Answers lists of texts by batches of similar length. An engine says how to `prepare` and `compute` them."""
 
     batch = BATCH
 
+    @abstractmethod
     def prepare(self, parts: tuple[str, ...]) -> Any:
         """Turn one text, or two, into ids."""
-        raise NotImplementedError
 
+    @abstractmethod
     def compute(self, batch: Sequence[Any]) -> Array:
         """Return class probabilities (B, C) of texts of similar length."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pooled(self, batch: Sequence[Any]) -> Array:
         """Return the vectors (B, F) that the classifier reads."""
-        raise NotImplementedError
 
     def answer(self, texts: Sequence[tuple[str, ...]]) -> tuple[Array, Sequence[bool]]:
         """Return probabilities (N, C), and whether each text was cut off."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from minikin.base.errors import KinError, UserError
+from minikin.base.framing import framing_ids
 from minikin.base.types import Text
 
 WORDS: Final = re.compile(r"[A-Za-z0-9]+|[^A-Za-z0-9\s]")
@@ -35,7 +36,7 @@ class Tokenizer:
             self._json = path.read_text(encoding="utf-8")
             spec: dict[str, Any] = json.loads(self._json)
             self.max_length = max_length
-            self.cls_id, self.sep_id = _special_ids(spec)
+            self.cls_id, self.sep_id = framing_ids(spec)
             self._fast = _is_plain_wordpiece(spec)
             self._vocabulary: Mapping[str, int] = spec["model"]["vocab"] if self._fast else {}
             self._unknown = self._vocabulary.get(spec["model"].get("unk_token") or "", 0)
@@ -155,16 +156,3 @@ def _is_plain_wordpiece(spec: Mapping[str, Any]) -> bool:
         and (spec.get("pre_tokenizer") or {}).get("type") == "BertPreTokenizer"
         and all(token.get("special") for token in spec.get("added_tokens") or ())
     )
-
-
-def _special_ids(spec: Mapping[str, Any]) -> tuple[int, int]:
-    """Return the ids that start a text and end each part, or (-1, -1) when the tokenizer adds none like that."""
-    processor = spec.get("post_processor") or {}
-    if processor.get("type") == "BertProcessing":
-        return int(processor["cls"][1]), int(processor["sep"][1])
-    if processor.get("type") == "TemplateProcessing":
-        template = [next(iter(step.values()))["id"] for step in processor["single"]]
-        if len(template) == 3 and template[1] == "A":
-            named = processor["special_tokens"]
-            return int(named[template[0]]["ids"][0]), int(named[template[2]]["ids"][0])
-    return -1, -1
