@@ -25,14 +25,19 @@ typedef float f16 __attribute__((vector_size(64)));
 typedef int32_t i16 __attribute__((vector_size(64)));
 typedef int8_t b16 __attribute__((vector_size(16)));
 
+typedef float f4 __attribute__((vector_size(16), may_alias));
+typedef int32_t i4 __attribute__((vector_size(16)));
 typedef f16 f16_anywhere __attribute__((aligned(4), may_alias));
 typedef b16 b16_anywhere __attribute__((aligned(1), may_alias));
 typedef uint8_t u16_anywhere __attribute__((vector_size(16), aligned(1), may_alias));
+
+static const i16 lanes_16 = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
 #define load(at) (*(const f16_anywhere *)(const void *)(at))
 #define store(at, value) (*(f16_anywhere *)(void *)(at) = (value))
 #define spread(x) ((f16){0} + (float)(x))
 #define larger(a, b) ((f16)(((i16)(a) & ((a) > (b))) | ((i16)(b) & ~((a) > (b)))))
+#define larger4(a, b) ((f4)(((i4)(a) & ((a) > (b))) | ((i4)(b) & ~((a) > (b)))))
 #define smaller(a, b) ((f16)(((i16)(a) & ((a) < (b))) | ((i16)(b) & ~((a) < (b)))))
 
 /* Square root by Newton's method from a guess on the bits: no libm, the same bits everywhere. */
