@@ -15,7 +15,6 @@ from minikin.base import atomic, digest, folders, machine
 from minikin.base.console import Stages
 from minikin.base.errors import BusyError, GateFailed, UserError
 from minikin.base.types import Progress, Scheme, Student
-from minikin.compress.quantize import quantize
 from minikin.measure import speed
 from minikin.package import kin as package
 from minikin.recipe.read import dump
@@ -90,7 +89,7 @@ def _build(at: Build) -> Kin:
     student = learn.distilled(at, texts, roots, chosen.candidate, signals)
     alone = learn.control(at, texts, kept, chosen.candidate) if teacher and _wants_control(at.recipe) else None
     scheme, schemes = ship.scheme_for(at, student, chosen.schemes, data)
-    kin = packaged(at, texts, quantize(student, scheme), at.out)
+    kin = packaged(at, texts, ship.rounded(at, student, scheme, data), at.out)
     return proven(at, texts, Made(kin, scheme, student, teacher, alone, chosen, schemes))
 
 
@@ -146,7 +145,8 @@ def proven(at: Build, texts: Material, made: Made) -> Kin:
 def judged(at: Build, texts: Material, made: Made, progress: Progress) -> dict[str, Any]:
     """Measure the packaged file beside everything that it is compared with, and return the story."""
     shipped = made.kin.manifest
-    with ship.packaged_aside(made.alone, made.scheme, shipped.pair) as control:
+    alone = made.alone and ship.rounded(at, made.alone, made.scheme, texts.data)
+    with ship.packaged_aside(alone, shipped.pair) as control:
         found = prove.everyone(at, texts, made.kin, shipped.size_mib, made.teacher, control, progress)
     same = prove.parity(made.kin, made.student, texts.data.test.texts, at.recipe.gate.parity_texts)
     same |= prove.engines(at.out, made.kin, texts.data.test)

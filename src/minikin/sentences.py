@@ -15,6 +15,7 @@ import numpy as np
 
 from minikin.base import atomic
 from minikin.base.errors import UserError
+from minikin.base.joined import evenly
 from minikin.base.types import Data, Scheme, Signals, Split, Student
 from minikin.compress import prune as pruning
 from minikin.compress import quantize as quantizing
@@ -164,13 +165,21 @@ def prune(student: Student, *, keep: float, on: Split, texts: int = 256) -> Stud
     """Keep a share of each layer's neurons, chosen by how much they carry on `texts` texts of `on`."""
     if student.family != "encoder":
         raise UserError("Only encoders have neurons to prune; make a static student smaller by its size.")
-    saliency = encoder.probe(student, module.tokens(student, on.texts[:texts]))
+    saliency = encoder.probe(student, module.tokens(student, evenly(on.texts, texts)))
     return pruning.neurons(student, saliency, keep)
 
 
-def quantize(student: Student, scheme: Scheme | None = None, *, bits: int | None = None) -> Student:
-    """Store the weights in 8 or 4 bits; see compress/quantize.py."""
-    return quantizing.quantize(student, scheme, bits=bits)
+def quantize(
+    student: Student, scheme: Scheme | None = None, *, bits: int | None = None, on: Split | None = None
+) -> Student:
+    """Store the weights in 8 or 4 bits; see compress/quantize.py.
+
+    With `on`, the 4-bit layers of an encoder are rounded so that they answer these texts as before.
+    """
+    seen = None
+    if on is not None and student.family == "encoder":
+        seen = encoder.moments(student, module.tokens(student, evenly(on.texts, quantizing.MOMENT_TEXTS)))
+    return quantizing.quantize(student, scheme, bits=bits, moments=seen)
 
 
 def package(student: Student, folder: str | Path, *, name: str = "", pair: bool = False) -> Path:

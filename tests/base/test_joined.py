@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minikin.base.joined import Joined
+from minikin.base.joined import Joined, evenly
 
 PARTS = st.lists(st.lists(st.integers()), max_size=5)
 
@@ -31,3 +31,17 @@ def test_parts_are_not_copied():
     assert joined[10**9] == "end"
     assert joined[12345] == 12345
     assert "end" in Joined([["a"], ["end"]])
+
+
+@pytest.mark.parametrize(
+    ("items", "count", "taken"),
+    [
+        ("abcdefgh", 4, ["a", "c", "e", "g"]),
+        ("abcdefgh", 3, ["a", "c", "f"]),
+        ("abc", 9, ["a", "b", "c"]),
+        ("", 3, []),
+        (Joined(["ab", "cd"]), 2, ["a", "c"]),
+    ],
+)
+def test_items_at_even_distances(items, count, taken):
+    assert evenly(items, count) == taken

@@ -5,6 +5,8 @@ import small
 from minikin.base.errors import UserError
 from minikin.base.types import QuantizedTensor
 from minikin.compress.quantize import quantize
+from minikin.students import encoder, module
+from minikin.train.distil import logits
 
 
 @pytest.mark.parametrize("student", [small.encoder(), small.static()], ids=["encoder", "static"])
@@ -52,3 +54,20 @@ def test_unknown_schemes_are_refused(how):
 def test_quantizing_twice_is_refused():
     with pytest.raises(UserError, match="already"):
         quantize(quantize(small.static(), "int8"), "int4")
+
+
+def test_moments_make_4_bit_layers_answer_more_as_before():
+    student = small.encoder()
+    encoded = module.tokens(student, [f"where is my card number {i}" for i in range(64)])
+    seen = encoder.moments(student, encoded)
+    linear = {n for n, t in student.tensors.items() if t.ndim == 2 and "embeddings" not in n}
+    assert seen.keys() == linear
+    assert all(moment.shape == 2 * student.tensors[name].shape[1:] for name, moment in seen.items())
+    before, plain, fitted = (
+        logits(module.to_module(s), encoded)
+        for s in (student, quantize(student, "int4"), quantize(student, "int4", moments=seen))
+    )
+    assert np.abs(fitted - before).mean() < np.abs(plain - before).mean()
+    # 8-bit layers stay as they were
+    eight, same = quantize(student, "int4-int8"), quantize(student, "int4-int8", moments=seen)
+    assert all(np.array_equal(eight.tensors[n].q_RK, same.tensors[n].q_RK) for n in linear)

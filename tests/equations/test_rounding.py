@@ -67,3 +67,33 @@ def test_scales_beyond_float16_stay_float32(scale):
     rounded = rounding.blockwise(weights_RK)
     assert rounded.scales.dtype == np.float32
     assert np.abs(rounded.dequantize() - weights_RK).max() < 0.2 * np.abs(weights_RK).max()
+
+
+def _layer(rows, width, seed=0):
+    rng = np.random.default_rng(seed)
+    weights_RK = rng.normal(size=(rows, width)).astype(np.float32)
+    # inputs that lie near a few directions, as those of a trained layer do
+    x_NK = rng.normal(size=(512, 8)) @ rng.normal(size=(8, width)) + 0.1 * rng.normal(size=(512, width))
+    return weights_RK, x_NK
+
+
+@pytest.mark.parametrize("width", [32, 77, 192])
+def test_compensated_rounding_keeps_the_outputs(width):
+    weights_RK, x_NK = _layer(48, width)
+
+    def loss(rounded):
+        return np.square(x_NK @ (rounded.dequantize() - weights_RK).T).sum()
+
+    plain, made_good = rounding.blockwise(weights_RK), rounding.compensated(weights_RK, x_NK.T @ x_NK)
+    assert made_good.scales.shape == plain.scales.shape
+    assert made_good.scales.dtype == plain.scales.dtype
+    assert made_good.q_RK.max() <= 15
+    assert loss(made_good) < 0.7 * loss(plain)
+
+
+@pytest.mark.parametrize("moment_KK", [np.eye(96), np.zeros((96, 96))], ids=["unrelated inputs", "no inputs"])
+def test_with_nothing_to_make_good_by_it_is_plain_rounding(moment_KK):
+    weights_RK, _ = _layer(16, 96)
+    plain, same = rounding.blockwise(weights_RK), rounding.compensated(weights_RK, moment_KK)
+    assert np.array_equal(plain.q_RK, same.q_RK)
+    assert np.array_equal(plain.scales, same.scales)

@@ -20,6 +20,9 @@ BLOCK: Final = 32
 LINEAR_LIMIT: Final = 64
 """Largest integer of 8-bit linear weights: 255 · 64 · 2 fits int16, so processors without VNNI never saturate."""
 
+MOMENT_TEXTS: Final = 4096
+"""Texts whose passage through the layers 4-bit weights are rounded by."""
+
 WORDS: Final = ("bert.embeddings.word_embeddings.weight", "embeddings_VH")
 POSITIONS: Final = "bert.embeddings.position_embeddings.weight"
 FLOAT_PARTS: Final = ("LayerNorm", "token_type_embeddings", ".bias", "_bias")
@@ -28,11 +31,18 @@ BITS: Final[Mapping[Scheme, tuple[int, int]]] = {"int8": (8, 8), "int4": (4, 4),
 
 
 def quantize(
-    student: Student, scheme: Scheme | None = None, *, bits: int | None = None, search: bool = True
+    student: Student,
+    scheme: Scheme | None = None,
+    *,
+    bits: int | None = None,
+    search: bool = True,
+    moments: Mapping[str, Array] | None = None,
 ) -> Student:
     """Return `student` with its matrices rounded as `scheme` says (or `bits`: 8 is int8, 4 is int4).
 
-    Without `search` the range of each group ends at its largest weight: quicker, for measuring size and speed.
+    `moments` holds Σ x xᵀ of the inputs of linear layers by their weight's name: their 4-bit weights are then rounded
+    so that the layer's outputs change least (equations/rounding.py: compensated). Without `search` the range of each
+    group ends at its largest weight: quicker, for measuring size and speed.
     Raises UserError for an unknown scheme, or a student that is quantized already.
     """
     chosen = _scheme(scheme, bits)
@@ -45,7 +55,11 @@ def quantize(
     for name, value in student.tensors.items():
         if isinstance(value, QuantizedTensor):
             raise UserError(f"The tensor {name} is quantized already. Quantize the float32 student.")
-        tensors[name] = _round(name, value, embedding_bits, linear_bits, SHRINK if search else SHRINK[:1])
+        shares = SHRINK if search else SHRINK[:1]
+        if moments and name in moments and linear_bits == 4:
+            tensors[name] = rounding.compensated(value, moments[name], 4, BLOCK, shares=shares)
+        else:
+            tensors[name] = _round(name, value, embedding_bits, linear_bits, shares)
     return replace(student, tensors=tensors, scheme=chosen)
 
 

@@ -70,6 +70,47 @@ def blockwise(
     return QuantizedTensor(q_RK, scales_RG, bits, block)
 
 
+def compensated(
+    weights_RK: Array,
+    moment_KK: Array,
+    bits: int = 4,
+    block: int = 32,
+    damping: float = 0.01,
+    shares: Sequence[float] = SHRINK,
+) -> QuantizedTensor:
+    """Round blocks as `blockwise` does, but column by column, later columns making good what earlier ones lost.
+
+    Minimises Σ_n ‖(W - Ŵ) x_n‖² over the layer's inputs x_n instead of the error of the weights themselves: GPTQ
+    (Frantar et al. 2023, eq. 2 and 3, by the Cholesky factor of the inverse as in algorithm 1). `moment_KK` is
+    Σ_n x_n x_nᵀ; `damping` of its mean diagonal is added, so that it can be inverted.
+    """
+    left_RK = np.array(weights_RK, np.float64)
+    rows, width = left_RK.shape
+    moment_KK = np.asarray(moment_KK, np.float64)
+    mean = float(np.diag(moment_KK).mean())
+    if mean <= 0:
+        return blockwise(weights_RK, bits, block, shares=shares)
+    inverse_KK = np.linalg.inv(moment_KK + damping * mean * np.eye(width))
+    factor_KK = np.linalg.cholesky(inverse_KK).T
+    q_RK = np.zeros((rows, width), np.uint8)
+    scales = []
+    zero = 1 << (bits - 1)
+    for start in range(0, width, block):
+        end = min(width, start + block)
+        scale_R1 = blockwise(left_RK[:, start:end], bits, block, shares=shares).scales
+        scales.append(scale_R1)
+        scale_R = scale_R1[:, 0].astype(np.float64)
+        error_RB = np.zeros((rows, end - start))
+        for k in range(start, end):
+            integers_R = np.clip(np.rint(left_RK[:, k] / scale_R), -zero, zero - 1)
+            q_RK[:, k] = integers_R + zero
+            error_R = (left_RK[:, k] - integers_R * scale_R) / factor_KK[k, k]
+            left_RK[:, k + 1 : end] -= np.outer(error_R, factor_KK[k, k + 1 : end])
+            error_RB[:, k - start] = error_R
+        left_RK[:, end:] -= error_RB @ factor_KK[start:end, end:]
+    return QuantizedTensor(q_RK, np.concatenate(scales, axis=1), bits, block)
+
+
 def _search(
     weights_RGB: Array, low: int, high: int, importance_GB: Array | None, shares: Sequence[float]
 ) -> tuple[Array, Array]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from minikin.base import atomic, machine
 from minikin.base.errors import UserError
+from minikin.base.joined import evenly
 from minikin.base.types import Data, Progress, Scheme, Student, Text
 from minikin.compress.quantize import quantize
 from minikin.measure import speed
@@ -144,7 +145,7 @@ def fitting(build: Build, data: Data, base: Roots) -> list[Measured]:
     )
 
     def do(out: Path, _scratch: Path, progress: Progress) -> None:
-        found = measured(candidates, base, data.train.texts[:256], limits, recipe.seed, progress)
+        found = measured(candidates, base, evenly(data.train.texts, 256), limits, recipe.seed, progress)
         atomic.write_json(out / "fit.json", _plain(found))
 
     folder = build.step("fit", "fit", inputs, f"measuring {len(candidates)} untrained candidates", do)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from minikin.base.errors import UserError
-from minikin.base.joined import Joined
+from minikin.base.joined import Joined, evenly
 from minikin.base.types import Array, Data, Encoded, Progress, Saliency, Signals, Student, Text, no_progress
 from minikin.compress import prune, vocabulary
 from minikin.equations.calibration import fit_temperature
@@ -129,7 +129,7 @@ def rooted(
         if teacher.config.model_type == "bert":
             as_student = vocabulary.apply(teacher.as_student(), kept.kept_ids, kept.tokenizer_json)
     pair = not isinstance(texts[0], str)
-    sample = texts[:PROBE_TEXTS]
+    sample = evenly(texts, PROBE_TEXTS)
     return Roots(kept, as_student, embeddings_VH, outputs_VH, labels, max_length, pair, sample)
 
 
@@ -292,7 +292,7 @@ def pruned(
     validation: tuple[Encoded, Array],
 ) -> Student:
     """Cut neurons out of a trained student and let it recover for a few epochs at a third of the rate."""
-    saliency = encoder.probe(student, module.tokens(student, signals.texts[:PROBE_TEXTS]))
+    saliency = encoder.probe(student, module.tokens(student, evenly(signals.texts, PROBE_TEXTS)))
     smaller = prune.neurons(student, saliency, build.recipe.prune.keep)
     epochs = build.recipe.prune.recovery_epochs
     if not epochs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -14,6 +14,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from minikin.base.types import Array, Encoded, Outputs, Saliency, Student
 from minikin.equations import saliency
+from minikin.feed.buckets import in_order
 from minikin.feed.pad import padded
 
 
@@ -123,6 +124,35 @@ def probe(student: Student, encoded: Encoded, batch: int = 32) -> Saliency:
     for handle in chain.from_iterable(handles):
         handle.remove()
     return seen.saliency(student)
+
+
+def moments(student: Student, encoded: Encoded, batch: int = 64) -> dict[str, Array]:
+    """Σ x xᵀ (K, K) of the inputs of each linear layer over sample texts, by the name of its weight.
+
+    Inputs of token positions leave padding out. What compress/quantize.py rounds by.
+    """
+    module = EncoderModule(student)
+    module.eval()
+    sums: dict[str, Array] = {}
+    mask_BT = torch.ones(0)
+
+    def watch(name: str) -> Callable[[nn.Module, Any], None]:
+        def add(_module: nn.Module, inputs: Any) -> None:
+            x = inputs[0][mask_BT] if inputs[0].dim() == 3 else inputs[0]
+            x_MK = x.double().numpy()
+            sums[name] = sums.get(name, 0) + x_MK.T @ x_MK
+
+        return add
+
+    for name, layer in module.bert.named_modules():
+        if isinstance(layer, nn.Linear):
+            layer.register_forward_pre_hook(watch(f"{name}.weight"))
+    with torch.no_grad():
+        for rows_B in in_order(encoded.ids.lengths_N, batch):
+            ids_BT, attended_BT, segments_BT = padded(encoded, rows_B)
+            mask_BT = attended_BT.bool()
+            module(ids_BT, attended_BT, segments_BT)
+    return sums
 
 
 class _Seen:
