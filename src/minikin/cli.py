@@ -68,6 +68,9 @@ Folder = Annotated[Path, typer.Argument(metavar="KIN", help="Folder that a build
 Size = Annotated[float | None, typer.Option(help="Model and tokenizer, in MiB", metavar="MIB")]
 P95 = Annotated[float | None, typer.Option("--latency-ms-p95", help="Raw text to answer, in ms", metavar="MS")]
 Keep = Annotated[float | None, typer.Option(help="Share of the teacher's accuracy to keep", metavar="SHARE")]
+HandOverPath = Annotated[Path, typer.Option("--hand-over", help="The hand-over file", metavar="FILE")]
+By = Annotated[str | None, typer.Option(help="Who takes or answers; absent: the user's name", metavar="NAME")]
+Most = Annotated[int | None, typer.Option("-n", "--most", min=1, help="At most so many texts", metavar="N")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Show no progress")]
 
 
@@ -168,13 +171,67 @@ def run_kin(
         str | None, typer.Option(help="kernel, onnx or torch; absent: the kernel where it is", metavar="NAME")
     ] = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say what answered and how fast it was")] = False,
+    hand_over: Annotated[
+        Path | None,
+        typer.Option(help="Hand-over file: answer only what is certified, the rest by whom it names", metavar="FILE"),
+    ] = None,
 ) -> None:
     """Answer texts, a file, or standard input: one JSON object per text, in order, as they come."""
     from minikin.commands import run as command
 
     columns = tuple(text_column or ())
-    how = command.How(everything=everything, threads=threads, engine=engine, verbose=verbose)
+    how = command.How(everything=everything, threads=threads, engine=engine, verbose=verbose, hand_over=hand_over)
     command.run(kin, tuple(texts or ()), file, form, columns, how)
+
+
+@app.command(short_help="What was handed over: list, next, answer, drop, export")
+def queue(
+    kin: Folder,
+    action: Annotated[str, typer.Argument(metavar="ACTION", help="list, next, answer, drop or export")],
+    given: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ID [LABEL]]...", help="answer: ID LABEL, or lines piped in; drop: IDs"),
+    ] = None,
+    file: HandOverPath = Path("handover.yaml"),
+    by: By = None,
+    most: Most = None,
+    state: Annotated[
+        str | None, typer.Option(help="list: only waiting, leased, silver, gold or dropped", metavar="STATE")
+    ] = None,
+    silver: Annotated[
+        bool, typer.Option("--silver", help="next, export: also what only a large model answered")
+    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="answer: change an answer that was given")] = False,
+    new_label: Annotated[bool, typer.Option("--new-label", help="answer: take a label that the kin lacks")] = False,
+    part: Annotated[
+        str, typer.Option(help="export: train (handed over), or audit (the random sample, for certify)", metavar="PART")
+    ] = "train",
+    none_as: Annotated[
+        str | None, typer.Option(help="export: label of texts that no label fits; absent: left out", metavar="LABEL")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="export: CSV or JSONL file", metavar="FILE")] = None,
+) -> None:
+    """List, take, answer or forget what was handed over, or export the answers as training rows."""
+    from minikin.commands import handover as command
+
+    ask = command.Ask(file, by, most, state, silver, replace, new_label, part, none_as, out)
+    command.queue(kin, action, tuple(given or ()), ask)
+
+
+@app.command(short_help="How the certificate stands by its blind audit")
+def audit(
+    kin: Folder,
+    action: Annotated[
+        str, typer.Argument(metavar="[ACTION]", help="state, or next: take texts of the sample")
+    ] = "state",
+    file: HandOverPath = Path("handover.yaml"),
+    by: By = None,
+    most: Most = None,
+) -> None:
+    """Show how the certificate stands by what comes in and by its blind audit, or take texts of the audit."""
+    from minikin.commands import handover as command
+
+    command.audit(kin, action, command.Ask(file, by, most))
 
 
 @app.command(short_help="Latency, throughput, cold start, memory")

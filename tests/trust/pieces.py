@@ -34,3 +34,6 @@ class Threshold:
     def decide(self, probabilities_NC: Array, pooled_NH: Array | None, groups=None) -> tuple[Array, Array]:
         scores_N = probabilities_NC.max(-1)
         return scores_N, scores_N >= 0.8
+
+    def why(self, score: float, group: str | None = None) -> str:
+        return "" if score >= 0.8 else "its score is below 0.8"

@@ -55,7 +55,7 @@ def test_what_is_sure_is_answered_here_and_the_rest_waits(queue: Queue) -> None:
     )
     assert (unsure.label, unsure.certified, unsure.handed_over) == ("", False, True)
     assert math.isnan(unsure.confidence)
-    assert unsure.reason == "the small model is not sure enough; it waits for a person"
+    assert unsure.reason == "its score is below 0.8; it waits for a person"
     (row,) = queue.items()
     assert (row["text"], row["guess"], row["state"]) == ("outage 0.5 y", "outage", WAITING)
     assert (row["local"], row["waits"]) == (0, 1)
@@ -81,7 +81,7 @@ def test_a_cascade_of_runtimes(queue: Queue) -> None:
     both = pair(queue, large=[middle, foreign, Sure("delivery")])
     answer = both("outage 0.5 y")
     assert (answer.label, answer.confidence, answer.handed_over, answer.certified) == ("delivery", 1.0, True, False)
-    for words in ("not sure enough", "middle is not sure enough", "'weather', which is none", "answered by kin"):
+    for words in ("below 0.8", "middle is not sure enough", "'weather', which is none", "answered by kin"):
         assert words in answer.reason
     (row,) = queue.items()
     assert (row["state"], row["silver"], row["silver_by"], row["waits"]) == (SILVER, "delivery", "kin", 0)

@@ -57,7 +57,7 @@ class Watch:
         self,
         certificate: str,
         alpha: float,
-        reference: Mapping[str, Sequence[float]],
+        reference: Mapping[str, Sequence[float] | Array],
         *,
         alarm: float = 0.05,
         book: Facts | None = None,
@@ -161,7 +161,7 @@ class Watch:
         return sum(answer != truth for answer, truth in answers)
 
     def _fresh(self) -> dict[str, Any]:
-        starts = {name: martingale_start(values).json() for name, values in self._reference.items()}
+        starts = {name: martingale_start(list(map(float, values))).json() for name, values in self._reference.items()}
         nothing = {"audited": 0, "errors": 0, "audit_log_e": 0.0}
         return {"state": CERTIFIED, "reason": "", "martingales": starts, **nothing}
 

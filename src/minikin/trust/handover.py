@@ -24,7 +24,6 @@ from minikin.trust.queue import AUDIT, HANDED_OVER, Entry, Queue
 
 NOBODY: Final = "(handed over)"
 """The last column of `HandOver.probabilities`: nobody has answered yet, so no label is right."""
-UNSURE: Final = "the small model is not sure enough"
 
 
 class Guard(Protocol):
@@ -46,6 +45,10 @@ class Guard(Protocol):
         """Return scores (N,), higher being surer, and which answers (N,) the certificate covers."""
         ...
 
+    def why(self, score: float, group: str | None = None) -> str:
+        """Why an answer of this score is not covered, in words."""
+        ...
+
 
 class NoGuard:
     """What stands in for a certificate where there is none: nothing may be answered."""
@@ -58,6 +61,10 @@ class NoGuard:
     ) -> tuple[Array, Array]:
         """Accept nothing."""
         return probabilities_NC.max(-1), np.zeros(len(probabilities_NC), bool)
+
+    def why(self, score: float, group: str | None = None) -> str:
+        """It is the same for every answer."""
+        return f"the certificate is void: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,7 @@ class HandOver:
         self.small = small
         self.large: list[Large] = _givers(large, small.labels)
         self.queue = Queue(queue) if isinstance(queue, str | Path) else queue
-        self.guard: Guard = guard or NoGuard()
+        self.guard: Guard = guard or getattr(small, "guard", None) or NoGuard()
         self.watch, self.policy = watch, policy or Policy()
         self._others = Others(self.large, self.queue, egress or Egress(), self.policy.critical)
         self._chance = chance
@@ -175,8 +182,8 @@ class HandOver:
 
     def _local(self, texts: list[Text], groups: list[str] | None) -> tuple[list[Answer], Array, list[str]]:
         """What the small model says, which of it may be answered, and why not the rest."""
-        probabilities_NC = np.asarray(self.small.probabilities(texts))
-        pooled_NH = self.small.features(texts) if hasattr(self.small, "features") else None
+        at_once = getattr(self.small, "both", None)
+        probabilities_NC, pooled_NH = at_once(texts) if at_once else (self.small.probabilities(texts), None)
         scores_N, accept_N = self.guard.decide(probabilities_NC, pooled_NH, groups)
         state, reason = self.state
         if self.watch is not None and self.guard.state == CERTIFIED:
@@ -187,9 +194,11 @@ class HandOver:
             best = int(row_C.argmax())
             named = dict(zip(self.small.labels, row_C.tolist(), strict=True))
             own.append(Answer(self.small.labels[best], float(row_C[best]), named, cut))
-        if state == CERTIFIED:
-            return own, np.asarray(accept_N, bool), [UNSURE] * len(texts)
-        return own, np.zeros(len(texts), bool), [f"the certificate is {state}: {reason}"] * len(texts)
+        if state != CERTIFIED:
+            return own, np.zeros(len(texts), bool), [f"the certificate is {state}: {reason}"] * len(texts)
+        of: Sequence[str | None] = groups if groups is not None else [None] * len(texts)
+        why = [self.guard.why(float(score), group) for score, group in zip(scores_N, of, strict=True)]
+        return own, np.asarray(accept_N, bool), why
 
     def _truncated(self, texts: list[Text]) -> list[bool]:
         truncated = getattr(self.small, "truncated", None)

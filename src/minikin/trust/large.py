@@ -45,17 +45,16 @@ class KinLarge:
 
     def ask(self, texts: Sequence[Text]) -> list[Reply]:
         """Answer texts, in order."""
-        probabilities_NC = np.asarray(self.runtime.probabilities(texts))
-        accept_N = np.ones(len(texts), bool)
-        why = ""
+        at_once = getattr(self.runtime, "both", None)
+        probabilities_NC, pooled_NH = at_once(texts) if at_once else (self.runtime.probabilities(texts), None)
+        accept_N, why = np.ones(len(texts), bool), ""
         if self.guard is not None:
-            accept_N, why = self._accepted(texts, probabilities_NC)
+            accept_N, why = self._accepted(np.asarray(probabilities_NC), pooled_NH)
         return [self._reply(row_C, bool(ok), why) for row_C, ok in zip(probabilities_NC, accept_N, strict=True)]
 
-    def _accepted(self, texts: Sequence[Text], probabilities_NC: Array) -> tuple[Array, str]:
+    def _accepted(self, probabilities_NC: Array, pooled_NH: Array | None) -> tuple[Array, str]:
         if self.guard.state != "certified":
-            return np.zeros(len(texts), bool), f"{self.name} has no valid certificate: {self.guard.reason}"
-        pooled_NH = self.runtime.features(texts) if hasattr(self.runtime, "features") else None
+            return np.zeros(len(probabilities_NC), bool), f"{self.name} has no valid certificate: {self.guard.reason}"
         return self.guard.decide(probabilities_NC, pooled_NH)[1], f"{self.name} is not sure enough"
 
     def _reply(self, row_C: Array, accepted: bool, why: str) -> Reply:

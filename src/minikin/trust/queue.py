@@ -45,8 +45,8 @@ _PUT = """INSERT INTO items (id, kind, text, second, reason, guess, local, waits
         silver_by = COALESCE(excluded.silver_by, items.silver_by),
         state = CASE WHEN items.state = 'silver' THEN excluded.state ELSE items.state END"""
 _LEASE = """UPDATE items SET state = 'leased', lease_by = :by, lease_until = :until WHERE id IN (
-        SELECT id FROM items WHERE state = 'waiting' OR (state = 'leased' AND lease_until < :now)
-            OR (state = 'silver' AND :silver = 1)
+        SELECT id FROM items WHERE (state = 'waiting' OR (state = 'leased' AND lease_until < :now)
+            OR (state = 'silver' AND :silver = 1)) AND (:kind = '' OR kind = :kind)
         ORDER BY waits DESC, arrived, id LIMIT :most {skip_locked})
     RETURNING id, text, second, waits, arrived"""
 
@@ -113,15 +113,20 @@ class Queue:
         row = found[0] if found else {"gold": None, "silver": None}
         return (GOLD, row["gold"]) if row["gold"] else (SILVER, row["silver"]) if row["silver"] else None
 
-    def lease(self, by: str, most: int = 1, seconds: float = 900.0, *, silver: bool = False) -> list[Task]:
+    def lease(
+        self, by: str, most: int = 1, seconds: float = 900.0, *, silver: bool = False, kind: str | None = None
+    ) -> list[Task]:
         """Take up to `most` texts for `seconds`: those that somebody waits for first, then the oldest.
 
-        Nobody else gets them until the lease runs out. With `silver`, those that only a large model answered too.
+        Nobody else gets them until the lease runs out. With `silver`, those that only a large model answered too;
+        with `kind`, only what was handed over, or only the audit.
         """
         now = self._clock()
         statement = _LEASE.format(skip_locked=self._store.skip_locked)
         with self._store.transaction() as do:
-            rows = do.rows(statement, by=by, until=now + seconds, now=now, silver=int(silver), most=most)
+            rows = do.rows(
+                statement, by=by, until=now + seconds, now=now, silver=int(silver), kind=kind or "", most=most
+            )
         rows.sort(key=lambda row: (-row["waits"], row["arrived"], row["id"]))
         return [Task(row["id"], text_of(row)) for row in rows]
 
