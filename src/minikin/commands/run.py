@@ -160,6 +160,8 @@ def _row(item: Answer | Bad, everything: bool) -> dict[str, Any]:
         "confidence": round(item.confidence, 6),
         "truncated": item.truncated,
     }
+    if item.certified or item.reason:
+        row |= {"certified": item.certified, "reason": item.reason}
     if everything:
         row["probabilities"] = {label: round(p, 6) for label, p in item.probabilities.items()}
     return row
