@@ -274,6 +274,79 @@ def compare(
     command.compare(a, b, on, tuple(text or ()), label, examples)
 
 
+@app.command(short_help="Prove when the kin may answer")
+def certify(
+    kin: Folder,
+    on: Annotated[str, typer.Option(help="Labelled file that no build has read", metavar="FILE")],
+    risk: Annotated[
+        str, typer.Option(help="Share of wrong answers among those given, at most", metavar="SHARE")
+    ] = "2%",
+    confidence: Annotated[str, typer.Option(help="How sure that is to be", metavar="SHARE")] = "95%",
+    group: Annotated[str | None, typer.Option(help="Column: a bound for each of its values", metavar="COLUMN")] = None,
+    expires: Annotated[int, typer.Option(help="Days until the certificate is void", metavar="DAYS")] = 90,
+    reject: Annotated[
+        str | None, typer.Option(help="Label of out-of-scope texts; absent: oos and the like", metavar="LABEL")
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(help="Column of the text; twice for pairs", metavar="COLUMN")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Column of the label", metavar="COLUMN")] = None,
+    labels_checked: Annotated[
+        bool, typer.Option("--labels-checked", help="A person looked at the labels that look wrong")
+    ] = False,
+    engine: Annotated[
+        str | None, typer.Option(help="kernel or onnx; absent: the one that will answer", metavar="NAME")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the split of the labels", metavar="N")] = 0,
+) -> None:
+    """Find when the kin may answer by itself, prove it on labelled texts, and write certificate.json."""
+    from minikin.commands import trust as command
+
+    ask = command.Ask(
+        command.share(risk, "--risk"),
+        command.share(confidence, "--confidence"),
+        group,
+        expires,
+        reject,
+        tuple(text or ()),
+        label,
+        labels_checked,
+        engine,
+        seed,
+    )
+    command.certify(kin, on, ask)
+
+
+@app.command(short_help="Is a small model right here?")
+def advise(
+    target: Annotated[Path, typer.Argument(metavar="RECIPE|KIN", help="A recipe, or a folder that a build wrote")],
+    on: Annotated[
+        str | None, typer.Option(help="Labelled file; absent: the test file of its recipe", metavar="FILE")
+    ] = None,
+    risk: Annotated[str, typer.Option(help="Risk that would be asked for", metavar="SHARE")] = "2%",
+    confidence: Annotated[str, typer.Option(help="How sure that is to be", metavar="SHARE")] = "95%",
+    reject: Annotated[
+        str | None, typer.Option(help="Label of out-of-scope texts; absent: oos and the like", metavar="LABEL")
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(help="Column of the text; twice for pairs", metavar="COLUMN")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Column of the label", metavar="COLUMN")] = None,
+) -> None:
+    """Say what the labels at hand can prove: the risk in reach, the share kept local, the labels missing."""
+    from minikin.commands import trust as command
+
+    columns = tuple(text or ())
+    ask = command.Ask(
+        command.share(risk, "--risk"),
+        command.share(confidence, "--confidence"),
+        reject=reject,
+        columns=columns,
+        label=label,
+    )
+    command.advise(target, on, ask)
+
+
 @app.command(short_help="Write report.html again and name it")
 def report(kin: Folder) -> None:
     """Write report.html and the model card again from what the build measured, and name the file."""

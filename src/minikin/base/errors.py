@@ -8,6 +8,7 @@ MinikinError              exit 1   something failed that is nobody's input
 │   ├── KinError                   a kin that is missing, changed, or newer than this version
 │   ├── MissingExtra               an optional dependency is not installed
 │   ├── QueueError                 the queue can't be read or written, or an answer doesn't fit it
+│   ├── CertificateError           labels that can't certify, or nothing that they can prove
 │   ├── BusyError                  another build holds the folder
 │   └── BudgetError                no candidate fits the budget
 └── GateFailed            exit 3   the kin was built and measured, and misses the recipe's floor
@@ -57,6 +58,10 @@ class KinError(UserError):
 
 class QueueError(UserError):
     """The queue of handed-over texts can't be read or written, or an answer doesn't fit it."""
+
+
+class CertificateError(UserError):
+    """The labels can't certify what was asked; the message says what is missing."""
 
 
 class BusyError(UserError):

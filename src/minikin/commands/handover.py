@@ -17,6 +17,7 @@ from minikin import handovers
 from minikin.base import manifest as manifests
 from minikin.base.errors import QueueError, UserError
 from minikin.commands import show
+from minikin.commands.measure import _label_of
 from minikin.commands.run import usual_columns
 from minikin.recipe import handover as files
 from minikin.recipe.handover import HandOverFile
@@ -164,18 +165,9 @@ def _export(opened: Queue, folder: Path, ask: Ask) -> None:
         raise UserError(f"There is no part '{ask.part}', only train and audit.")
     part: rows.Part = "audit" if ask.part == "audit" else "train"
     columns = usual_columns(folder)
-    label = _label_column(folder)
+    label = _label_of(folder)
     number = rows.export(opened, ask.out, columns, label, part=part, silver=ask.silver, none_as=ask.none_as)
     print(f"{number:,} rows in {ask.out}, columns {', '.join((*columns, label))}")
-
-
-def _label_column(folder: Path) -> str:
-    import yaml
-
-    try:
-        return str(yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))["data"]["label"])
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
-        return "label"
 
 
 def audit(folder: Path, action: str, ask: Ask) -> None:

@@ -23,13 +23,15 @@ def labelled(
     """Yield (text, label, "gold" or "silver"). `train`: what was handed over; `audit`: the random sample.
 
     A text of the audit is never in `train`, so that it can certify what was trained on the rest; and the audit is
-    gold alone. Rows answered "none of these" are given the label `none_as`, or left out.
+    gold alone. Rows answered "none of these" are given the label `none_as`; without it `train` leaves them out, and
+    `audit` keeps them as they are, for there they count: whatever is answered to them is wrong.
     """
     sampled = {text_id(text_of(row)) for row in queue.items(kind=AUDIT)}
     rows = queue.items(*(state for state in STATES if state != DROPPED), kind=AUDIT if part == "audit" else HANDED_OVER)
     for row in sorted(rows, key=lambda row: (row["arrived"], row["id"])):
         label = row["gold"] or (row["silver"] if silver and part == "train" else None)
-        label = none_as if label == NONE else label
+        if label == NONE:
+            label = none_as or (NONE if part == "audit" else None)
         if label and (part == "audit" or row["id"] not in sampled):
             yield text_of(row), label, GOLD if row["gold"] else SILVER
 
