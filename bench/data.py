@@ -38,6 +38,14 @@ def clinc150(split: str) -> Rows:
     yield from ((text, label) for text, label in rows["val" if split == "validation" else split])
 
 
+def clinc150_oos(split: str) -> Rows:
+    """The same with its out-of-scope texts as a class; `pool` is everything that is not for training."""
+    rows = json.loads((source("clinc150") / "data_full.json").read_text(encoding="utf-8"))
+    parts = {"train": ("train", "oos_train"), "test": ("test", "oos_test")}
+    for part in parts.get(split, ("val", "oos_val", "test", "oos_test")):
+        yield from ((text, label) for text, label in rows[part])
+
+
 def glue_sst2(split: str) -> Rows:
     """Socher et al. 2013 as GLUE has it; its test split has no labels, so `dev` is the test split."""
     for sentence, label in _tsv(source("glue_sst2") / ("dev.tsv" if split == "test" else "train.tsv")):
@@ -53,6 +61,7 @@ def glue_mrpc(split: str) -> Rows:
 SETS: dict[str, tuple[Callable[[str], Rows], tuple[str, ...]]] = {
     "banking77": (banking77, ("train", "test")),
     "clinc150": (clinc150, ("train", "validation", "test")),
+    "clinc150_oos": (clinc150_oos, ("train", "test", "pool")),
     "glue_sst2": (glue_sst2, ("train", "test")),
     "glue_mrpc": (glue_mrpc, ("train", "test")),
 }

@@ -19,6 +19,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOMES = {
     "Answer": "minikin.base.types",
+    "HandOver": "minikin.trust.handover",
     "Kin": "minikin.runtimes",
     "Recipe": "minikin.recipe.schema",
     "build": "minikin.pipeline",
@@ -35,6 +36,7 @@ _HOMES = {
 
 __all__ = [
     "Answer",
+    "HandOver",
     "Kin",
     "Recipe",
     "__version__",
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from minikin.runtimes import Kin
     from minikin.runtimes.load import load
     from minikin.sentences import distil, measure, package, prune, quantize, read_data, student, teacher
+    from minikin.trust.handover import HandOver
 
 
 def __getattr__(name: str) -> Any:

@@ -68,6 +68,9 @@ Folder = Annotated[Path, typer.Argument(metavar="KIN", help="Folder that a build
 Size = Annotated[float | None, typer.Option(help="Model and tokenizer, in MiB", metavar="MIB")]
 P95 = Annotated[float | None, typer.Option("--latency-ms-p95", help="Raw text to answer, in ms", metavar="MS")]
 Keep = Annotated[float | None, typer.Option(help="Share of the teacher's accuracy to keep", metavar="SHARE")]
+HandOverPath = Annotated[Path, typer.Option("--hand-over", help="The hand-over file", metavar="FILE")]
+By = Annotated[str | None, typer.Option(help="Who takes or answers; absent: the user's name", metavar="NAME")]
+Most = Annotated[int | None, typer.Option("-n", "--most", min=1, help="At most so many texts", metavar="N")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Show no progress")]
 
 
@@ -168,13 +171,67 @@ def run_kin(
         str | None, typer.Option(help="kernel, onnx or torch; absent: the kernel where it is", metavar="NAME")
     ] = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say what answered and how fast it was")] = False,
+    hand_over: Annotated[
+        Path | None,
+        typer.Option(help="Hand-over file: answer only what is certified, the rest by whom it names", metavar="FILE"),
+    ] = None,
 ) -> None:
     """Answer texts, a file, or standard input: one JSON object per text, in order, as they come."""
     from minikin.commands import run as command
 
     columns = tuple(text_column or ())
-    how = command.How(everything=everything, threads=threads, engine=engine, verbose=verbose)
+    how = command.How(everything=everything, threads=threads, engine=engine, verbose=verbose, hand_over=hand_over)
     command.run(kin, tuple(texts or ()), file, form, columns, how)
+
+
+@app.command(short_help="What was handed over: list, next, answer, drop, export")
+def queue(
+    kin: Folder,
+    action: Annotated[str, typer.Argument(metavar="ACTION", help="list, next, answer, drop or export")],
+    given: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ID [LABEL]]...", help="answer: ID LABEL, or lines piped in; drop: IDs"),
+    ] = None,
+    file: HandOverPath = Path("handover.yaml"),
+    by: By = None,
+    most: Most = None,
+    state: Annotated[
+        str | None, typer.Option(help="list: only waiting, leased, silver, gold or dropped", metavar="STATE")
+    ] = None,
+    silver: Annotated[
+        bool, typer.Option("--silver", help="next, export: also what only a large model answered")
+    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="answer: change an answer that was given")] = False,
+    new_label: Annotated[bool, typer.Option("--new-label", help="answer: take a label that the kin lacks")] = False,
+    part: Annotated[
+        str, typer.Option(help="export: train (handed over), or audit (the random sample, for certify)", metavar="PART")
+    ] = "train",
+    none_as: Annotated[
+        str | None, typer.Option(help="export: label of texts that no label fits; absent: left out", metavar="LABEL")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="export: CSV or JSONL file", metavar="FILE")] = None,
+) -> None:
+    """List, take, answer or forget what was handed over, or export the answers as training rows."""
+    from minikin.commands import handover as command
+
+    ask = command.Ask(file, by, most, state, silver, replace, new_label, part, none_as, out)
+    command.queue(kin, action, tuple(given or ()), ask)
+
+
+@app.command(short_help="How the certificate stands by its blind audit")
+def audit(
+    kin: Folder,
+    action: Annotated[
+        str, typer.Argument(metavar="[ACTION]", help="state, or next: take texts of the sample")
+    ] = "state",
+    file: HandOverPath = Path("handover.yaml"),
+    by: By = None,
+    most: Most = None,
+) -> None:
+    """Show how the certificate stands by what comes in and by its blind audit, or take texts of the audit."""
+    from minikin.commands import handover as command
+
+    command.audit(kin, action, command.Ask(file, by, most))
 
 
 @app.command(short_help="Latency, throughput, cold start, memory")
@@ -215,6 +272,79 @@ def compare(
     from minikin.commands import measure as command
 
     command.compare(a, b, on, tuple(text or ()), label, examples)
+
+
+@app.command(short_help="Prove when the kin may answer")
+def certify(
+    kin: Folder,
+    on: Annotated[str, typer.Option(help="Labelled file that no build has read", metavar="FILE")],
+    risk: Annotated[
+        str, typer.Option(help="Share of wrong answers among those given, at most", metavar="SHARE")
+    ] = "2%",
+    confidence: Annotated[str, typer.Option(help="How sure that is to be", metavar="SHARE")] = "95%",
+    group: Annotated[str | None, typer.Option(help="Column: a bound for each of its values", metavar="COLUMN")] = None,
+    expires: Annotated[int, typer.Option(help="Days until the certificate is void", metavar="DAYS")] = 90,
+    reject: Annotated[
+        str | None, typer.Option(help="Label of out-of-scope texts; absent: oos and the like", metavar="LABEL")
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(help="Column of the text; twice for pairs", metavar="COLUMN")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Column of the label", metavar="COLUMN")] = None,
+    labels_checked: Annotated[
+        bool, typer.Option("--labels-checked", help="A person looked at the labels that look wrong")
+    ] = False,
+    engine: Annotated[
+        str | None, typer.Option(help="kernel or onnx; absent: the one that will answer", metavar="NAME")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the split of the labels", metavar="N")] = 0,
+) -> None:
+    """Find when the kin may answer by itself, prove it on labelled texts, and write certificate.json."""
+    from minikin.commands import trust as command
+
+    ask = command.Ask(
+        command.share(risk, "--risk"),
+        command.share(confidence, "--confidence"),
+        group,
+        expires,
+        reject,
+        tuple(text or ()),
+        label,
+        labels_checked,
+        engine,
+        seed,
+    )
+    command.certify(kin, on, ask)
+
+
+@app.command(short_help="Is a small model right here?")
+def advise(
+    target: Annotated[Path, typer.Argument(metavar="RECIPE|KIN", help="A recipe, or a folder that a build wrote")],
+    on: Annotated[
+        str | None, typer.Option(help="Labelled file; absent: the test file of its recipe", metavar="FILE")
+    ] = None,
+    risk: Annotated[str, typer.Option(help="Risk that would be asked for", metavar="SHARE")] = "2%",
+    confidence: Annotated[str, typer.Option(help="How sure that is to be", metavar="SHARE")] = "95%",
+    reject: Annotated[
+        str | None, typer.Option(help="Label of out-of-scope texts; absent: oos and the like", metavar="LABEL")
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(help="Column of the text; twice for pairs", metavar="COLUMN")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Column of the label", metavar="COLUMN")] = None,
+) -> None:
+    """Say what the labels at hand can prove: the risk in reach, the share kept local, the labels missing."""
+    from minikin.commands import trust as command
+
+    columns = tuple(text or ())
+    ask = command.Ask(
+        command.share(risk, "--risk"),
+        command.share(confidence, "--confidence"),
+        reject=reject,
+        columns=columns,
+        label=label,
+    )
+    command.advise(target, on, ask)
 
 
 @app.command(short_help="Write report.html again and name it")

@@ -20,7 +20,7 @@ from minikin.package import kin as package
 from minikin.recipe.read import dump
 from minikin.recipe.read import read as read_recipe
 from minikin.recipe.schema import Recipe
-from minikin.report import card, page
+from minikin.report import files
 from minikin.runtimes import Kin
 from minikin.runtimes import open as open_kin
 from minikin.steps import choose, fit, learn, material, prove, ship, teach
@@ -100,7 +100,8 @@ def _wants_control(recipe: Recipe) -> bool:
 def packaged(at: Build, texts: Material, shipped: Student, out: Path) -> Kin:
     """Write the kin folder whole, and load it by the runtime that will serve it."""
     with at.stages.stage("package", f"{shipped.family}, {shipped.scheme}"), atomic.folder(out) as folder:
-        package.write(folder, shipped, recipe_yaml=dump(at.recipe), extra=_extra(at, texts))
+        rows = material.learned_from(texts.data)
+        package.write(folder, shipped, recipe_yaml=dump(at.recipe), extra=_extra(at, texts), trained_on=rows)
     return open_kin(out, threads=1)
 
 
@@ -168,10 +169,7 @@ def write_report(folder: str | Path) -> Path:
     """(Re)write `report.html` and the model card of a kin from what its build measured."""
     folder = Path(folder)
     kin = open_kin(folder, threads=1)
-    story = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    atomic.write_text(folder / "README.md", card.card(story, kin.manifest.raw))
-    atomic.write_text(folder / "report.html", page.page(story))
-    return folder / "report.html"
+    return files.write(folder, kin.manifest)
 
 
 def _extra(at: Build, texts: Material) -> dict[str, Any]:

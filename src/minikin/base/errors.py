@@ -7,6 +7,8 @@ MinikinError              exit 1   something failed that is nobody's input
 │   ├── TeacherError               the teacher can't be found, read or trusted
 │   ├── KinError                   a kin that is missing, changed, or newer than this version
 │   ├── MissingExtra               an optional dependency is not installed
+│   ├── QueueError                 the queue can't be read or written, or an answer doesn't fit it
+│   ├── CertificateError           labels that can't certify, or nothing that they can prove
 │   ├── BusyError                  another build holds the folder
 │   └── BudgetError                no candidate fits the budget
 └── GateFailed            exit 3   the kin was built and measured, and misses the recipe's floor
@@ -52,6 +54,14 @@ class TeacherError(UserError):
 
 class KinError(UserError):
     """A kin folder is missing a file, was changed, or is of a newer schema."""
+
+
+class QueueError(UserError):
+    """The queue of handed-over texts can't be read or written, or an answer doesn't fit it."""
+
+
+class CertificateError(UserError):
+    """The labels can't certify what was asked; the message says what is missing."""
 
 
 class BusyError(UserError):

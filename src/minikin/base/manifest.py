@@ -13,7 +13,10 @@ from minikin.base.errors import KinError
 
 NAME: Final = "minikin.json"
 SCHEMA_VERSION: Final = 1
-UNSEALED: Final = frozenset({NAME, "README.md", "report.json", "report.html"})
+CERTIFICATE: Final = "certificate.json"
+SCORER: Final = "certificate.safetensors"
+TRAINED_ON: Final = "train_rows.safetensors"
+UNSEALED: Final = frozenset({NAME, "README.md", "report.json", "report.html", CERTIFICATE, SCORER})
 """Files that carry timings or can be rewritten later; every other file is in the manifest with its hash."""
 
 REQUIRED: Final[Mapping[str, type]] = {

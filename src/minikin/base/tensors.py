@@ -1,6 +1,6 @@
 """Reading safetensors without a dependency, and how quantized tensors lie in such a file.
 
-The runtimes read with it; package/kin writes the same layout with the safetensors package.
+The runtimes read with it, trust/ writes plain arrays; package/kin writes the same layout with the safetensors package.
 """
 
 from __future__ import annotations
@@ -58,6 +58,27 @@ def read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     for name, (dtype, shape, begin, end) in spans.items():
         tensors[name] = _array(memoryview(data)[start + begin : start + end], dtype, shape)
     return tensors, {str(key): str(value) for key, value in metadata.items()}
+
+
+def save(arrays: Mapping[str, Array]) -> bytes:
+    """The bytes of a safetensors file of plain arrays, sorted by name; same arrays, same bytes."""
+    codes = {np.dtype(code): name for name, code in DTYPES.items() if name != "BF16"}
+    header: dict[str, Any] = {}
+    parts: list[bytes] = []
+    place = 0
+    for name in sorted(arrays):
+        data = np.ascontiguousarray(arrays[name]).astype(arrays[name].dtype.newbyteorder("<"), copy=False)
+        raw = data.tobytes()
+        header[name] = {
+            "dtype": codes[data.dtype],
+            "shape": list(data.shape),
+            "data_offsets": [place, place + len(raw)],
+        }
+        place += len(raw)
+        parts.append(raw)
+    head = json.dumps(header, separators=(",", ":")).encode()
+    head += b" " * (-len(head) % 8)
+    return b"".join([len(head).to_bytes(8, "little"), head, *parts])
 
 
 def pack(tensors: Mapping[str, Array | QuantizedTensor]) -> tuple[dict[str, Array], dict[str, str]]:

@@ -226,13 +226,19 @@ class Saliency:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a kin answers to one text."""
+    """What a kin answers to one text.
+
+    `certified` says that a valid certificate covers this answer; where one lies in the kin's folder and does not,
+    `reason` says why.
+    """
 
     label: str
     confidence: float
     probabilities: Mapping[str, float] = field(default_factory=dict, repr=False)
     truncated: bool = False
     handed_over: bool = False
+    certified: bool = False
+    reason: str = ""
 
 
 @runtime_checkable

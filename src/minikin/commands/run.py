@@ -1,11 +1,15 @@
-"""`minikin run`: texts in, JSON lines out, in order and as they come. Needs the base install only."""
+"""`minikin run`: texts in, JSON lines out, in order and as they come. Needs the base install only.
+
+With a hand-over file, the kin answers what its certificate covers, and those the file names answer the rest.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +28,13 @@ TOGETHER = 256
 
 @dataclass(frozen=True)
 class How:
-    """How to answer: all labels or the best one, on how many threads, by which engine, and whether to say so."""
+    """How to answer: all labels or the best one, threads, engine, whether to say so, and who answers the rest."""
 
     everything: bool = False
     threads: int = 1
     engine: str | None = None
     verbose: bool = False
+    hand_over: Path | None = None
 
 
 def run(folder: Path, given: tuple[str, ...], file: Path | None, form: str, columns: tuple[str, ...], how: How) -> None:
@@ -48,11 +53,11 @@ def run(folder: Path, given: tuple[str, ...], file: Path | None, form: str, colu
     loaded_s = time.perf_counter() - started
     wanted = Wanted(kin.manifest.pair, columns, usual_columns(kin.folder))
     tally = Tally()
-    if given and len(given) == 1 + kin.manifest.pair and sys.stdout.isatty():
+    if given and len(given) == 1 + kin.manifest.pair and sys.stdout.isatty() and how.hand_over is None:
         _readable(kin, _positional(given, kin.manifest.pair)[0], how.everything)
         return
-    with _source(given, file, form, wanted) as (items, lines):
-        _stream(kin, items, lines, how.everything, tally)
+    with _source(given, file, form, wanted) as (items, lines), _answering(kin, how) as answering:
+        _stream(answering, items, lines, how.everything, tally)
     if how.verbose:
         took = time.perf_counter() - started - loaded_s
         rate = tally.answered / max(took, 1e-9)
@@ -71,6 +76,26 @@ def run(folder: Path, given: tuple[str, ...], file: Path | None, form: str, colu
             f"{tally.bad:,} {'line holds' if one else 'lines hold'} no text (the first is line {tally.first_bad}); "
             'an {"error": …} stands in the place of each answer.'
         )
+
+
+@contextmanager
+def _answering(kin: Kin, how: How) -> Iterator[Callable[[list[Text]], list[Answer]]]:
+    """Yield what answers: the kin alone, or the kin and those behind it; at the end say who answered how many."""
+    if how.hand_over is None:
+        yield kin
+        return
+    from minikin import handovers
+
+    both = handovers.open(kin, how.hand_over)
+    try:
+        yield both
+    finally:
+        both.close()
+    state, reason = both.state
+    if state != "certified":
+        sys.stderr.write(f"The kin answered nothing itself from here on: the certificate is {state}: {reason}\n")
+    if how.verbose:
+        sys.stderr.write(", ".join(f"{n:,} {who}" for who, n in both.tally.most_common()) + "\n")
 
 
 class Tally:
@@ -129,22 +154,30 @@ def _source(
             stream.close()
 
 
-def _stream(kin: Kin, items: Iterator[Text | Bad], lines: Arriving | None, everything: bool, tally: Tally) -> None:
+def _stream(
+    answering: Callable[[list[Text]], list[Answer]],
+    items: Iterator[Text | Bad],
+    lines: Arriving | None,
+    everything: bool,
+    tally: Tally,
+) -> None:
     """Answer what has arrived, write it out, and only then wait for more."""
     held: list[Text | Bad] = []
     for item in items:
         held.append(item)
         if len(held) >= TOGETHER or (lines is not None and not lines.ready()):
-            _answer(kin, held, everything, tally)
+            _answer(answering, held, everything, tally)
             held = []
-    _answer(kin, held, everything, tally)
+    _answer(answering, held, everything, tally)
 
 
-def _answer(kin: Kin, held: list[Text | Bad], everything: bool, tally: Tally) -> None:
+def _answer(
+    answering: Callable[[list[Text]], list[Answer]], held: list[Text | Bad], everything: bool, tally: Tally
+) -> None:
     if not held:
         return
     asked: list[Text] = [item for item in held if not isinstance(item, Bad)]
-    answers = iter(kin(asked))
+    answers = iter(answering(asked))
     for item in held:
         one = item if isinstance(item, Bad) else next(answers)
         tally.note(one)
@@ -155,11 +188,14 @@ def _answer(kin: Kin, held: list[Text | Bad], everything: bool, tally: Tally) ->
 def _row(item: Answer | Bad, everything: bool) -> dict[str, Any]:
     if isinstance(item, Bad):
         return {"error": f"line {item.line} {item.why}", "line": item.line}
+    known = not math.isnan(item.confidence)
     row: dict[str, Any] = {
-        "label": item.label,
-        "confidence": round(item.confidence, 6),
+        "label": item.label or None,
+        "confidence": round(item.confidence, 6) if known else None,
         "truncated": item.truncated,
     }
+    if item.certified or item.handed_over or item.reason:
+        row |= {"certified": item.certified, "handed_over": item.handed_over, "reason": item.reason}
     if everything:
         row["probabilities"] = {label: round(p, 6) for label, p in item.probabilities.items()}
     return row

@@ -21,8 +21,12 @@ TYPES: Final = "bert.embeddings.token_type_embeddings.weight"
 HEADS: Final = ("classifier.weight", "classifier.bias", "head_weight", "head_bias")
 
 
-def write(folder: Path, student: Student, *, recipe_yaml: str, extra: Mapping[str, Any]) -> None:
+def write(
+    folder: Path, student: Student, *, recipe_yaml: str, extra: Mapping[str, Any], trained_on: Array | None = None
+) -> None:
     """Write every file of a kin into `folder`, which exists; `extra` is merged into minikin.json.
+
+    `trained_on` holds 64-bit hashes of the rows that the build learned or chose from, so that nobody certifies on them.
 
     The temperature is folded into the classifier, so that every reader of the folder (transformers, ONNX
     Runtime, numpy) gives the calibrated probabilities. Same student, same bytes.
@@ -37,6 +41,9 @@ def write(folder: Path, student: Student, *, recipe_yaml: str, extra: Mapping[st
         model = "model.safetensors"
         _write_static(folder, cooled)
     atomic.write_text(folder / "recipe.yaml", recipe_yaml)
+    if trained_on is not None:
+        rows = {"rows": np.unique(np.asarray(trained_on, np.uint64))}
+        atomic.write_bytes(folder / manifest.TRAINED_ON, extras.need("safetensors.numpy").save(rows))
     reason = kernel.why_not(cooled)
     if reason is None:
         atomic.write_bytes(folder / KERNEL, kernel.kernel_file(cooled, pair=pair))

@@ -1,30 +1,39 @@
-"""Pydantic's errors in people's words: what is wrong, and the nearest valid key or value. Used by `read`."""
+"""Pydantic's errors in people's words: what is wrong, and the nearest valid key or value.
+
+Used by `read` for recipes and by `handover` for hand-over files.
+"""
 
 from __future__ import annotations
 
+import copy
 import difflib
-from collections.abc import Mapping
-from typing import Any, get_args
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from minikin.recipe.schema import Objective, Recipe, TeacherSpec
+from minikin.recipe.lines import Lines
+from minikin.recipe.schema import Recipe, TeacherSpec
 
+ROUNDS = 4
+Whole = TypeVar("Whole", bound=BaseModel)
 Complaint = tuple[tuple[str, ...], str]
+Models = Mapping[tuple[str, ...], type[BaseModel]]
+"""Path → the model of that section, with the whole at (); places in lists are left out."""
 
 
-def _models() -> dict[tuple[str, ...], type[BaseModel]]:
-    """Return path → the model of that section, with the recipe itself at ()."""
-    found: dict[tuple[str, ...], type[BaseModel]] = {(): Recipe}
-    for name, info in Recipe.model_fields.items():
+def models(root: type[BaseModel], at: tuple[str, ...] = ()) -> dict[tuple[str, ...], type[BaseModel]]:
+    """Return the models of `root` and of its sections, as deep as they go."""
+    found: dict[tuple[str, ...], type[BaseModel]] = {at: root}
+    for name, info in root.model_fields.items():
         for kind in (info.annotation, *get_args(info.annotation)):
             if isinstance(kind, type) and issubclass(kind, BaseModel):
-                found[(name,)] = kind
+                found |= models(kind, (*at, name))
     return found
 
 
-_MODELS = _models()
-SECTIONS = tuple(path[0] for path, model in _MODELS.items() if path and model is not TeacherSpec)
+RECIPE = models(Recipe)
+SECTIONS = tuple(path[0] for path, model in RECIPE.items() if len(path) == 1 and model is not TeacherSpec)
 """Sections for which an empty key means the defaults."""
 
 _EXPECTED = {
@@ -38,16 +47,19 @@ _EXPECTED = {
 }
 
 
-def of(item: Mapping[str, Any]) -> list[Complaint]:
-    """Return the complaints that one pydantic error stands for, each with the path of its key."""
+def of(item: Mapping[str, Any], known: Models = RECIPE) -> list[Complaint]:
+    """Return the complaints that one pydantic error stands for, each with the path of its key.
+
+    `known` are the sections in which the nearest key is looked for.
+    """
     path = tuple(str(step) for step in item["loc"] if step != "[key]")
     kind, context, value = item["type"], item.get("ctx", {}), item.get("input")
     if kind == "contradiction":
         return [(tuple(at.split(".")), why) for at, why in context["found"]]
     if kind == "extra_forbidden":
-        return [(path, f"unknown key{_nearest_key(path)}")]
+        return [(path, f"unknown key{_nearest_key(path, known)}")]
     if kind == "missing":
-        return [(path, f"is missing: {_described(path)}")]
+        return [(path, f"is missing: {_described(path, known)}")]
     if kind == "literal_error":
         return [(path, _not_one_of(value, context["expected"]))]
     family = kind.split("_")[0]
@@ -55,6 +67,29 @@ def of(item: Mapping[str, Any]) -> list[Complaint]:
         quotes = "; put it in quotes" if family == "string" and not isinstance(value, dict | list | None) else ""
         return [(path, f"expected {_EXPECTED[family]}, got {_shown(value)}{quotes}")]
     return [(path, f"{_lowered(item['msg'])}, got {_shown(value)}")]
+
+
+def validated(
+    root: type[Whole],
+    values: dict[str, Any],
+    lines: Lines,
+    known: Models,
+    without: Callable[[dict[str, Any], tuple[str, ...]], None],
+) -> tuple[Whole | None, list[str]]:
+    """Validate; where something is wrong take it out (`without`) and look again, so that what it hid shows too."""
+    faults: list[str] = []
+    for _ in range(ROUNDS):
+        try:
+            whole = root.model_validate(values)
+        except ValidationError as error:
+            found = [complaint for item in error.errors() for complaint in of(item, known)]
+            faults += [fault for fault in (lines.say(path, why) for path, why in found) if fault not in faults]
+            values = copy.deepcopy(values)
+            for path, _ in found:
+                without(values, path)
+        else:
+            return whole, faults
+    return None, faults
 
 
 def take_out(values: dict[str, Any], path: tuple[str, ...]) -> None:
@@ -75,22 +110,26 @@ def take_out(values: dict[str, Any], path: tuple[str, ...]) -> None:
         at.pop(path[-1], None)
 
 
-def _nearest_key(path: tuple[str, ...]) -> str:
+def _section(path: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the section that holds the key at `path`, without places in lists."""
+    return tuple(step for step in path[:-1] if not step.isdigit())
+
+
+def _nearest_key(path: tuple[str, ...], known: Models) -> str:
     """Return a hint at the key that was meant: in this section, else anywhere."""
-    parent = path[:-1]
-    model = Objective if "objectives" in parent else _MODELS.get(parent, Recipe)
+    parent = _section(path)
+    model = known.get(parent, known[()])
     name = path[-1]
     if near := difflib.get_close_matches(name, model.model_fields, 1, 0.6):
         return f", did you mean '{near[0]}'?"
-    elsewhere = {key: at for at, section in _MODELS.items() for key in section.model_fields if at != parent}
+    elsewhere = {key: at for at, section in known.items() for key in section.model_fields if at != parent}
     if near := difflib.get_close_matches(name, elsewhere, 1, 0.75):
         return f", did you mean '{'.'.join((*elsewhere[near[0]], near[0]))}'?"
     return f"; the keys here are {', '.join(model.model_fields)}"
 
 
-def _described(path: tuple[str, ...]) -> str:
-    model = Objective if "objectives" in path else _MODELS.get(path[:-1], Recipe)
-    info = model.model_fields.get(path[-1])
+def _described(path: tuple[str, ...], known: Models) -> str:
+    info = known.get(_section(path), known[()]).model_fields.get(path[-1])
     return (info.description if info else None) or "give a value"
 
 

@@ -1,4 +1,7 @@
-"""YAML with its line numbers: where every key of a recipe stands, and which stand there twice. Used by `read`."""
+"""YAML with its line numbers: where every key of a file stands, and which stand there twice.
+
+Used by `read` for recipes and by `handover` for hand-over files.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,11 @@ import yaml
 from minikin.base.errors import RecipeError
 
 Path_ = tuple[str, ...]
-"""Keys from the top of the recipe downwards; places in lists as digits."""
+"""Keys from the top of the file downwards; places in lists as digits."""
+
+WRITER = " `minikin new data.csv` writes one."
+EXAMPLES = {"recipe": "task: classify", "hand-over file": "queue: {at: requests.db}"}
+"""What minikin reads, and a line of it."""
 
 
 class Lines:
@@ -35,7 +42,27 @@ class Lines:
         return f"{name}: {why}"
 
 
-def parsed(text: str, path: Path) -> tuple[dict[str, Any], Lines, list[str]]:
+def line_number(fault: str) -> int:
+    """Return the line a fault names, so that faults read from the top of the file; those without come last."""
+    return int(fault.split(":")[0].removeprefix("line ")) if fault.startswith("line ") else 1 << 30
+
+
+def text_of(path: Path, what: str = "recipe") -> str:
+    """Return what a file holds; `what` says in messages what it is. Raises RecipeError when it can't be read."""
+    if path.is_dir():
+        usual = f", usually {path / 'recipe.yaml'}" if what == "recipe" else ""
+        raise RecipeError(f"{path} is a folder; name the {what} in it{usual}")
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise RecipeError(f"There is no {what} {path}.{WRITER if what == 'recipe' else ''}") from None
+    except OSError as error:
+        raise RecipeError(f"The {what} {path} can't be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"The {what} {path} is not UTF-8 (byte {error.start}); save it as UTF-8.") from error
+
+
+def parsed(text: str, path: Path, what: str = "recipe") -> tuple[dict[str, Any], Lines, list[str]]:
     """Return the values of a YAML mapping, the lines of its keys, and what is wrong with the keys.
 
     Raises:
@@ -49,12 +76,12 @@ def parsed(text: str, path: Path) -> tuple[dict[str, Any], Lines, list[str]]:
             _walk(node, (), lines, faults, frozenset())
         values = loader.construct_document(node) if node is not None else None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise RecipeError(f"The recipe {path} is not valid YAML:", [_where(error)]) from error
+        raise RecipeError(f"The {what} {path} is not valid YAML:", [_where(error)]) from error
     if values is None:
-        raise RecipeError(f"The recipe {path} is empty. `minikin new data.csv` writes one.")
+        raise RecipeError(f"The {what} {path} is empty.{WRITER if what == 'recipe' else ''}")
     if not isinstance(values, dict):
         kind = "list" if isinstance(values, list) else "single value"
-        raise RecipeError(f"The recipe {path} is a {kind}; it must be keys with values, such as 'task: classify'.")
+        raise RecipeError(f"The {what} {path} is a {kind}; it must be keys with values, such as '{EXAMPLES[what]}'.")
     return {str(key): value for key, value in values.items()}, lines, faults
 
 

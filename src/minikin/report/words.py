@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -89,6 +90,12 @@ def duration(seconds: Any) -> str:
     if whole < 7200:
         return f"{whole // 60}{NARROW}min {whole % 60}{NARROW}s"
     return f"{whole // 3600}{NARROW}h {whole % 3600 // 60}{NARROW}min"
+
+
+def moment(seconds: Any) -> str:
+    """A moment in UTC, from seconds since 1970: 2026-11-21 17:40."""
+    found = number(seconds)
+    return "" if found is None else time.strftime("%Y-%m-%d %H:%M", time.gmtime(found))
 
 
 def p_value(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from minikin.base import manifest as manifests
 from minikin.base.errors import KinError, UserError
@@ -51,7 +52,14 @@ def open(
     chosen = import_module(_module(manifest, engine)).Engine(path, manifest, threads)
     if batch is not None:
         chosen.batch = batch
-    return Kin(path, manifest, chosen)
+    return Kin(path, manifest, chosen, _guard(path, chosen.name))
+
+
+def _guard(path: Path, engine: str) -> Any:
+    """The guard of the kin's certificate, where one lies in its folder."""
+    if not (path / manifests.CERTIFICATE).is_file():
+        return None
+    return import_module("minikin.trust.guard").Guard.of(path, engine=engine)
 
 
 def _module(manifest: Manifest, engine: str | None) -> str:

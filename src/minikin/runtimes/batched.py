@@ -49,6 +49,26 @@ class BatchedEngine(ABC):
     def pooled(self, batch: Sequence[Any]) -> Array:
         """Return the vectors (B, F) that the classifier reads."""
 
+    def compute_both(self, batch: Sequence[Any]) -> tuple[Array, Array]:
+        """Return what `compute` and `pooled` do; engines that have both at once say so here."""
+        return self.compute(batch), self.pooled(batch)
+
+    def both(self, texts: Sequence[tuple[str, ...]]) -> tuple[Array, Array, Sequence[bool]]:
+        """Return probabilities (N, C), the vectors (N, F) that the classifier reads, and whether texts were cut off."""
+        prepared = [self.prepare(parts) for parts in texts]
+        cut_N = [one.truncated for one in prepared]
+        if len(prepared) == 1:
+            return *self.compute_both(prepared), cut_N
+        widths: list[int] = []
+
+        def joined(batch: Sequence[Any]) -> Array:
+            rows_BC, pooled_BF = self.compute_both(batch)
+            widths.append(rows_BC.shape[1])
+            return np.concatenate([rows_BC, pooled_BF], axis=1)
+
+        rows = self._in_order(prepared, joined)
+        return rows[:, : widths[0]], rows[:, widths[0] :], cut_N
+
     def answer(self, texts: Sequence[tuple[str, ...]]) -> tuple[Array, Sequence[bool]]:
         """Return probabilities (N, C), and whether each text was cut off."""
         prepared = [self.prepare(parts) for parts in texts]

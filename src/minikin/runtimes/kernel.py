@@ -67,10 +67,13 @@ class Engine:
 
     def features(self, texts: Sequence[tuple[str, ...]]) -> Array:
         """Return the vectors (N, F) that the classifier reads."""
+        return self.both(texts)[1]
+
+    def both(self, texts: Sequence[tuple[str, ...]]) -> tuple[Array, Array, Sequence[bool]]:
+        """Return probabilities (N, C), the vectors (N, F) that the classifier reads, and whether texts were cut off."""
         out_NC = np.empty((len(texts), self._model.classes), np.float32)
         pooled_NF = np.empty((len(texts), self._model.pooled_width), np.float32)
-        self._run(texts, out_NC, pooled_NF)
-        return pooled_NF
+        return out_NC, pooled_NF, self._run(texts, out_NC, pooled_NF)
 
     def _run(self, texts: Sequence[tuple[str, ...]], out_NC: Array, pooled_NF: Array | None) -> Sequence[bool]:
         items: list[Any] = list(texts) if self._pair else [parts[0] for parts in texts]

@@ -29,6 +29,18 @@ class Engine(Protocol):
         """Return the vectors (N, F) that the classifier reads."""
         ...
 
+    def both(self, texts: Sequence[tuple[str, ...]]) -> tuple[Array, Array, Sequence[bool]]:
+        """Return what `answer` and `features` do, computed once."""
+        ...
+
+
+class Guard(Protocol):
+    """What a certificate says of single answers (see trust/guard.py)."""
+
+    def one(self, row_C: Array, pooled_F: Array | None, best: int, top: float) -> str:
+        """Why the certificate does not cover an answer; '' when it does."""
+        ...
+
 
 class Probabilities(Mapping[str, float]):
     """Label to probability; looks into the row only when asked."""
@@ -52,10 +64,13 @@ class Probabilities(Mapping[str, float]):
 
 
 class Kin:
-    """A small model that answers to texts; a `Runtime`. Safe to share between threads."""
+    """A small model that answers to texts; a `Runtime`. Safe to share between threads.
 
-    def __init__(self, folder: Path, manifest: Manifest, engine: Engine) -> None:
-        self.folder, self.manifest = folder, manifest
+    Where a certificate lies in its folder, `guard` says of each answer whether it is covered.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, engine: Engine, guard: Guard | None = None) -> None:
+        self.folder, self.manifest, self.guard = folder, manifest, guard
         self._engine = engine
         self._places = {label: i for i, label in enumerate(manifest.labels)}
 
@@ -79,13 +94,23 @@ class Kin:
         """Answer one text (or pair), or each of a list, in order. Raises UserError for what is no text."""
         if isinstance(texts, list):
             return self._answers(texts)
-        rows_1C, cut = self._engine.answer((checked(texts, self.manifest.pair),))
+        given = (checked(texts, self.manifest.pair),)
+        if self.guard is not None:
+            rows_1C, pooled_1F, cut = self._engine.both(given)
+            return self._guarded(self.guard, rows_1C[0], pooled_1F[0], cut[0])
+        rows_1C, cut = self._engine.answer(given)
         return self._answer(rows_1C[0], cut[0])
 
     def probabilities(self, texts: Sequence[Text]) -> Array:
         """Return class probabilities (N, C), rows in the order of `texts`."""
         given = self._checked(texts)
         return self._engine.answer(given)[0] if given else np.zeros((0, len(self.labels)), np.float32)
+
+    def both(self, texts: Sequence[Text]) -> tuple[Array, Array]:
+        """Return `probabilities` and `features` of the texts, computed once."""
+        given = self._checked(texts)
+        rows_NC, pooled_NF, _ = self._engine.both(given or [("",) * (1 + self.manifest.pair)])
+        return rows_NC[: len(given)], pooled_NF[: len(given)]
 
     def features(self, texts: Sequence[Text]) -> Array:
         """Return the pooled vectors (N, F) that the classifier reads, in the order of `texts`."""
@@ -111,6 +136,9 @@ class Kin:
         given = self._checked(texts)
         if not given:
             return []
+        if (guard := self.guard) is not None:
+            rows_NC, pooled_NF, cut_N = self._engine.both(given)
+            return [self._guarded(guard, *row) for row in zip(rows_NC, pooled_NF, cut_N, strict=True)]
         rows_NC, cut_N = self._engine.answer(given)
         return [self._answer(row_C, cut) for row_C, cut in zip(rows_NC, cut_N, strict=True)]
 
@@ -118,6 +146,14 @@ class Kin:
         best = int(row_C.argmax())
         probabilities = Probabilities(self._places, row_C)
         return Answer(self.manifest.labels[best], float(row_C[best]), probabilities, cut)
+
+    def _guarded(self, guard: Guard, row_C: Array, pooled_F: Array, cut: bool) -> Answer:
+        """Answer, and say whether the certificate covers it, or why not."""
+        best = int(row_C.argmax())
+        top = float(row_C[best])
+        reason = guard.one(row_C, pooled_F, best, top)
+        probabilities = Probabilities(self._places, row_C)
+        return Answer(self.manifest.labels[best], top, probabilities, cut, False, not reason, reason)
 
     def _checked(self, texts: Sequence[Text]) -> list[tuple[str, ...]]:
         if isinstance(texts, str):

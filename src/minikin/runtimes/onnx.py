@@ -64,13 +64,18 @@ class Engine(BatchedEngine):
 
     def compute(self, batch: Sequence[Prepared]) -> Array:
         """Return class probabilities (B, C) of texts of similar length."""
-        return self._output("probabilities", batch)
+        return self._outputs(["probabilities"], batch)[0]
 
     def pooled(self, batch: Sequence[Prepared]) -> Array:
         """Return the pooled vectors (B, H) that the classifier reads."""
-        return self._output("pooled", batch)
+        return self._outputs(["pooled"], batch)[0]
 
-    def _output(self, name: str, batch: Sequence[Prepared]) -> Array:
+    def compute_both(self, batch: Sequence[Prepared]) -> tuple[Array, Array]:
+        """Return both from one run of the session."""
+        rows_BC, pooled_BH = self._outputs(["probabilities", "pooled"], batch)
+        return rows_BC, pooled_BH
+
+    def _outputs(self, names: list[str], batch: Sequence[Prepared]) -> list[Array]:
         if len(batch) == 1:
             one = batch[0]
             length = len(one.ids)
@@ -79,8 +84,8 @@ class Engine(BatchedEngine):
                 feed["token_type_ids"] = self._zeros[length] if one.second == length else _types(batch, length)
         else:
             feed = self._padded(batch)
-        result: Array = self._run([name], feed, None)[0]
-        return result
+        results: list[Array] = self._run(names, feed, None)
+        return results
 
     def _padded(self, batch: Sequence[Prepared]) -> dict[str, Array]:
         width = max(one.length for one in batch)

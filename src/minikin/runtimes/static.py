@@ -70,12 +70,17 @@ class Engine(BatchedEngine):
 
     def compute(self, batch: Sequence[Prepared]) -> Array:
         """Return class probabilities (B, C)."""
-        logits_BC: Array = self.pooled(batch) @ self._head_FC
+        return self.compute_both(batch)[0]
+
+    def compute_both(self, batch: Sequence[Prepared]) -> tuple[Array, Array]:
+        """Return class probabilities (B, C) and the vectors (B, F) that they come from."""
+        pooled_BF = self.pooled(batch)
+        logits_BC: Array = pooled_BF @ self._head_FC
         logits_BC += self._bias_C
         logits_BC -= logits_BC.max(-1, keepdims=True)
         np.exp(logits_BC, out=logits_BC)
         logits_BC /= logits_BC.sum(-1, keepdims=True)
-        return logits_BC
+        return logits_BC, pooled_BF
 
     def pooled(self, batch: Sequence[Prepared]) -> Array:
         """Return the vectors (B, F) that the head reads."""

@@ -12,6 +12,7 @@ from minikin.base.joined import Joined
 from minikin.base.types import UNKNOWN_LABEL, Array, Data, Progress, Text
 from minikin.data import load
 from minikin.data.augment import Neighbours, augment
+from minikin.data.clean import hash64
 from minikin.recipe.schema import Recipe
 from minikin.steps.context import Build, Material
 
@@ -54,6 +55,12 @@ def gather(build: Build, found: Data, neighbours: Neighbours | None) -> Material
         extra = augment(found.train.texts, copies, build.recipe.seed, neighbours).texts
     texts = Joined([found.train.texts, found.unlabelled.texts, extra])
     return Material(found, texts, len(extra), digest.of_texts(texts))
+
+
+def learned_from(found: Data) -> Array:
+    """Hashes of every row that the build learns or chooses from: all splits but the test split."""
+    splits = (found.train, found.validation, found.calibration, found.unlabelled)
+    return np.array([hash64(text) for split in splits for text in split.texts], np.uint64)
 
 
 def gold(material: Material) -> Array:

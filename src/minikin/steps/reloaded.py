@@ -41,6 +41,10 @@ class Engine(onnx.Engine):
         """Return the pooled vectors (B, H) that the classifier reads."""
         return self._ran(batch)[1]
 
+    def compute_both(self, batch: Sequence[onnx.Prepared]) -> tuple[Array, Array]:
+        """Return both from one forward pass."""
+        return self._ran(batch)
+
     @torch.inference_mode()
     def _ran(self, batch: Sequence[onnx.Prepared]) -> tuple[Array, Array]:
         feed: dict[str, Tensor] = {name: torch.from_numpy(rows) for name, rows in self._padded(batch).items()}

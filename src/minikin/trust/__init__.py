@@ -1,0 +1,1 @@
+"""When a kin may answer, who answers otherwise, and how its certificate is watched. Needs no torch."""

@@ -1,0 +1,188 @@
+"""certificate.json: what was proven of which files, until when. Written by `minikin certify`, read by guard.py."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minikin.base import atomic, digest, tensors
+from minikin.base.errors import KinError
+from minikin.base.manifest import CERTIFICATE, SCORER, Manifest
+from minikin.base.types import Array
+from minikin.equations import drift
+from minikin.trust.certify import Certified
+from minikin.trust.scores import Scorer, Space
+
+SCHEMA_VERSION = 1
+EXPIRES_DAYS = 90
+WATCHED = (2.0, 5.0)
+"""Risks, as multiples of α, whose expected detection delay stands on the certificate."""
+
+SPACE = ("centre_F", "projection_FQ", "references_MQ", "starts_D", "means_CQ")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the labels came from: digest of the rows, how many were left out as trained on, and what was checked."""
+
+    calibration_sha256: str
+    left_out: int
+    checked_training_rows: bool
+    name: str = ""
+
+
+def write(
+    folder: Path,
+    manifest: Manifest,
+    found: Certified,
+    source: Source,
+    *,
+    engine: str,
+    today: datetime.date,
+    days: int = EXPIRES_DAYS,
+) -> dict[str, Any]:
+    """Write scorer and certificate into the kin's folder, the certificate last and whole; return it.
+
+    A kill between the two leaves a scorer that no certificate names, and the old certificate void.
+    """
+    arrays = scorer_arrays(found)
+    blob = tensors.save(arrays)
+    value: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "task": manifest.task,
+        "alpha": found.alpha,
+        "delta": found.delta,
+        "confidence": 1.0 - found.delta,
+        **_bounds(found),
+        "coverage": found.coverage,
+        "labels": {
+            "fitted_score": found.fitted,
+            "certified": found.certified,
+            "left_out": source.left_out,
+            "training_rows_checked": source.checked_training_rows,
+            "share_that_looks_wrong": found.errors.share,
+            "file": source.name,
+        },
+        "valid": {"from": today.isoformat(), "until": (today + datetime.timedelta(days=days)).isoformat()},
+        "engine": engine.split(" ", 1)[0],
+        "reject": manifest.labels[found.scorer.reject] if found.scorer.reject >= 0 else None,
+        "score": {"parts": list(found.scorer.names), "weights": found.scorer.weights_K.tolist()},
+        "intercept": found.scorer.intercept,
+        "farthest": found.scorer.space.farthest if found.scorer.space else None,
+        "sha256": {
+            **hashes(folder, manifest),
+            "grid": digest.of_arrays({"grid_J": found.grid_J}),
+            "calibration": source.calibration_sha256,
+            "scorer": hashlib.sha256(blob).hexdigest(),
+        },
+        "audit": delays(found.alpha, found.delta),
+        "promises": promises(found, source, today + datetime.timedelta(days=days)),
+        "does_not_promise": NOT_PROMISED,
+        "evidence": found.evidence,
+    }
+    value["sha256_of_this"] = digest.of_value(value)
+    atomic.write_bytes(folder / SCORER, blob)
+    atomic.write_json(folder / CERTIFICATE, value)
+    return value
+
+
+def hashes(folder: Path, manifest: Manifest) -> dict[str, str]:
+    """SHA-256 of what decides the answers, as the files are now: weights, tokenizer, preprocessing.
+
+    Raises KinError when one can't be read.
+    """
+    weights = [manifest.model, *([manifest.kernel] if manifest.kernel else [])]
+    try:
+        files = {name: digest.of_file(folder / name) for name in (*weights, "tokenizer.json", "config.json")}
+    except OSError as error:
+        raise KinError(f"Can't read {error.filename}: {error.strerror}. Copy the kin again.") from error
+    plain = [manifest.task, list(manifest.labels), manifest.max_length, manifest.pair, files["config.json"]]
+    return {
+        "weights": digest.of_value([files[name] for name in weights]),
+        "tokenizer": files["tokenizer.json"],
+        "preprocessing": digest.of_value(plain),
+    }
+
+
+def delays(alpha: float, delta: float) -> list[dict[str, float]]:
+    """Audited answers until a risk above α is caught, with the best bet, for twice and five times α."""
+    rows = []
+    for times in WATCHED:
+        if times * alpha < 1.0:
+            answers = math.ceil(drift.expected_delay(alpha, times * alpha, delta))
+            rows.append({"risk": times * alpha, "expected_answers": answers})
+    return rows
+
+
+NOT_PROMISED: Sequence[str] = (
+    "It is not about any single answer: it bounds the share of wrong ones among those given without handing over.",
+    "It holds for traffic like the labelled texts (exchangeable with them). New topics, other users or another season "
+    "are not covered; the audit and the watch on the scores are there to notice them.",
+    "It is not a defence against people who choose their texts to deceive the model.",
+    "It is as right as the labels: it bounds disagreement with them.",
+    "It does not bound the risk within a group that was not named when it was made.",
+)
+
+
+def promises(found: Certified, source: Source, until: datetime.date) -> list[str]:
+    """What the certificate says, in words."""
+    risk, sure = f"{100 * found.alpha:.4g} %", f"{100 * (1 - found.delta):.4g} %"
+    groups = sum(1 for _ in found.chosen)
+    each = f" in each of {groups} groups" if groups > 1 else ""
+    lines = [
+        f"Among the texts answered here, at most {risk} are answered wrongly{each}: the procedure that chose the "
+        f"threshold goes wrong in at most {100 * found.delta:.4g} of 100 repetitions with other labelled texts "
+        f"({sure} confidence).",
+        "A text that is out of scope and answered all the same counts as answered wrongly.",
+        f"Until {until.isoformat()}, for exactly the files named by their SHA-256.",
+    ]
+    if not source.checked_training_rows:
+        lines.append(
+            "The kin holds no record of its training rows: whether any of them is among the labelled texts was not "
+            "checked."
+        )
+    return lines
+
+
+def scorer_arrays(found: Certified) -> dict[str, Array]:
+    """The arrays beside the certificate: the grid, the scores that certified, and where labelled examples lie."""
+    arrays: dict[str, Array] = {"grid_J": found.grid_J, "scores_N": np.sort(found.scores_N)}
+    if found.scorer.space is not None:
+        for name in SPACE:
+            value = getattr(found.scorer.space, name)
+            arrays[name] = value.astype(np.float16) if name == "references_MQ" else value
+    return arrays
+
+
+def scorer_of(value: Mapping[str, Any], arrays: Mapping[str, Array], labels: Sequence[str]) -> Scorer:
+    """The scorer that `write` wrote. Raises KeyError, ValueError or TypeError when the two don't fit."""
+    space = None
+    if value["farthest"] is not None:
+        parts = {name: np.asarray(arrays[name]) for name in SPACE}
+        parts["references_MQ"] = parts["references_MQ"].astype(np.float32)
+        space = Space(**parts, farthest=float(value["farthest"]))
+    reject = -1 if value["reject"] is None else list(labels).index(value["reject"])
+    scorer = Scorer(np.array(value["score"]["weights"], np.float64), float(value["intercept"]), reject, space)
+    if scorer.weights_K.shape != (len(scorer.names),):
+        raise ValueError("the weights don't fit the parts of the score")
+    return scorer
+
+
+def _bounds(found: Certified) -> dict[str, Any]:
+    """λ, n, k and U, for all or by group; a group without them is handed over whole."""
+    rows = {
+        name: None
+        if chosen is None
+        else {"lambda": chosen.threshold, "n": chosen.answered, "k": chosen.errors, "bound": chosen.bound}
+        for name, chosen in found.chosen.items()
+    }
+    if list(rows) == [""]:
+        return {**(rows[""] or {}), "groups": None}
+    return {"lambda": None, "n": None, "k": None, "bound": None, "groups": rows}

@@ -1,0 +1,202 @@
+"""One score for each answer: how likely it is right, from the kin's probabilities and its pooled vectors.
+
+N answers, C classes, F pooled features, Q projected ones, M reference rows, K parts of the score.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from minikin.base.types import Array
+from minikin.equations.logistic import fit_logistic
+
+REJECTED = -1e6
+"""Score of an answer that names the reject class: it is never given."""
+
+LEAST = 1e-30
+QUIET_ODDS = 1e-7
+WIDTH = 48
+CHEAP = ("log_odds", "entropy", "energy")
+NEAR = ("length", "neighbour", "mahalanobis")
+
+
+@dataclass(frozen=True)
+class Space:
+    """Where labelled examples lie in the pooled space: projected rows of each class, class means, spreads."""
+
+    centre_F: Array
+    projection_FQ: Array
+    references_MQ: Array
+    starts_D: Array
+    means_CQ: Array
+    farthest: float
+
+    @classmethod
+    def of(cls, pooled_NF: Array, labels_N: Array, classes: int) -> Space:
+        """Fit on labelled examples: principal directions, scaled by the spread that is left within classes.
+
+        Distances to a class mean are then Mahalanobis distances with a covariance that all classes share.
+        Source: Lee et al. 2018, "A Simple Unified Framework for Detecting Out-of-Distribution Samples", eq. 1–2.
+        """
+        pooled_NF = np.asarray(pooled_NF, np.float64)
+        centre_F = pooled_NF.mean(0)
+        values, vectors = np.linalg.eigh(np.cov((pooled_NF - centre_F).T).reshape(len(centre_F), -1))
+        kept = np.argsort(values)[::-1][: min(WIDTH, len(centre_F))]
+        z_NQ = (pooled_NF - centre_F) @ vectors[:, kept]
+        inside_N = labels_N >= 0
+        z_NQ, labels_N = z_NQ[inside_N], labels_N[inside_N]
+        counts_C = np.bincount(labels_N, minlength=classes)
+        means_CQ = np.zeros((classes, z_NQ.shape[1]))
+        np.add.at(means_CQ, labels_N, z_NQ)
+        means_CQ /= np.maximum(counts_C, 1)[:, None]
+        freedom = max(1, len(z_NQ) - int((counts_C > 0).sum()))
+        spread_Q = np.sqrt(((z_NQ - means_CQ[labels_N]) ** 2).sum(0) / freedom)
+        spread_Q = np.maximum(spread_Q, 1e-3 * max(float(spread_Q.max()), 1e-12))
+        order_M = np.argsort(labels_N, kind="stable")
+        scaled_MQ = (z_NQ / spread_Q)[order_M]
+        far = float(np.log1p((((z_NQ - means_CQ[labels_N]) / spread_Q) ** 2).sum(1)).max())
+        return cls(
+            centre_F.astype(np.float32),
+            np.ascontiguousarray(vectors[:, kept] / spread_Q, np.float32),
+            scaled_MQ.astype(np.float16).astype(np.float32),
+            np.concatenate([[0], np.cumsum(counts_C)]).astype(np.int64),
+            (means_CQ / spread_Q).astype(np.float32),
+            far,
+        )
+
+    def parts(self, pooled_NF: Array, answers_N: Array, own_N: Array | None = None) -> Array:
+        """Length, similarity to the nearest labelled example of the class answered, and distance to its mean (N, 3).
+
+        `own_N` is the place of each example among the references, which doesn't count for itself (−1: none).
+        """
+        z_NQ = (np.asarray(pooled_NF, np.float32) - self.centre_F) @ self.projection_FQ
+        length_N = np.linalg.norm(z_NQ, axis=1) + 1e-9
+        unit_MQ = self.references_MQ / (np.linalg.norm(self.references_MQ, axis=1, keepdims=True) + 1e-9)
+        similar_N, distance_N = np.full(len(z_NQ), -1.0), np.full(len(z_NQ), self.farthest)
+        for c in np.unique(answers_N):
+            start, end = int(self.starts_D[c]), int(self.starts_D[c + 1])
+            rows = np.flatnonzero(answers_N == c)
+            own = np.full(len(rows), -1) if own_N is None else own_N[rows]
+            at_home = (own >= start) & (own < end)
+            if end == start:
+                continue
+            cosines = unit_MQ[start:end] @ z_NQ[rows].T / length_N[rows]
+            cosines[own[at_home] - start, np.flatnonzero(at_home)] = -1.0
+            similar_N[rows] = cosines.max(0)
+            away = z_NQ[rows] - self.means_CQ[c]
+            # without itself in the mean, an example lies n / (n − 1) times as far from it
+            away[at_home] *= (end - start) / max(1, end - start - 1)
+            distance_N[rows] = np.minimum(self.farthest, np.log1p((away**2).sum(1)))
+        return np.stack([np.log(length_N), similar_N, distance_N], axis=1)
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A fitted score: a weighted sum of parts; σ(score) estimates the chance that an answer is right."""
+
+    weights_K: Array
+    intercept: float
+    reject: int
+    space: Space | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the parts are, in the order of the weights."""
+        reject = ("reject",) if self.reject >= 0 else ()
+        return CHEAP + reject + (NEAR if self.space is not None else ())
+
+    @classmethod
+    def fit(
+        cls, probabilities_NC: Array, pooled_NF: Array | None, labels_N: Array, right_N: Array, reject: int = -1
+    ) -> Scorer:
+        """Fit on labelled answers, each scored without itself; pooled vectors may be missing.
+
+        `labels_N` holds −1 for what the kin has no label for, and `reject` is the place of the reject class (−1:
+        none). Raises ValueError when all answers are right or all wrong, or a number is not finite.
+        """
+        inside_N = np.where(labels_N == reject, -1, labels_N)
+        answers_N = probabilities_NC.argmax(1)
+        space, near = None, []
+        if pooled_NF is not None and (inside_N >= 0).sum() > 1:
+            space = Space.of(pooled_NF, inside_N, probabilities_NC.shape[1])
+            own_N = np.full(len(inside_N), -1)
+            known = np.flatnonzero(inside_N >= 0)
+            own_N[known[np.argsort(inside_N[known], kind="stable")]] = np.arange(len(known))
+            near = [space.parts(pooled_NF, answers_N, own_N)]
+        parts_NK = np.concatenate([probability_parts(probabilities_NC, reject), *near], axis=1)
+        given_N = answers_N != reject
+        weights_K, intercept = fit_logistic(parts_NK[given_N], right_N[given_N])
+        return cls(weights_K, intercept, reject, space)
+
+    def scores(self, probabilities_NC: Array, pooled_NF: Array | None) -> Array:
+        """Scores (N,) in float64; `REJECTED` for the reject class, NaN where a number is not finite."""
+        answers_N = probabilities_NC.argmax(1)
+        parts = [probability_parts(probabilities_NC, self.reject)]
+        if self.space is not None:
+            if pooled_NF is None:
+                raise ValueError("this score needs the pooled vectors")
+            parts.append(self.space.parts(pooled_NF, answers_N))
+        scores_N = np.concatenate(parts, axis=1) @ self.weights_K + self.intercept
+        return np.asarray(np.where(answers_N == self.reject, REJECTED, scores_N))
+
+
+def probability_parts(probabilities_NC: Array, reject: int = -1) -> Array:
+    """Log-odds of the answer, entropy, energy, and the reject class's log-probability where there is one (N, K).
+
+    The energy is the log-sum-exp of the logits less their mean, −mean_c log p_c, which needs no logits.
+    Source: Hendrycks & Gimpel 2017 (maximum probability); Liu et al. 2020, "Energy-based OOD Detection", eq. 3.
+    """
+    p_NC = np.asarray(probabilities_NC, np.float64)
+    log_NC = np.log(np.maximum(p_NC, LEAST))
+    top_N = p_NC.max(1)
+    odds_N = np.log(np.maximum(top_N, LEAST)) - np.log(np.maximum(1.0 - top_N, QUIET_ODDS))
+    columns = [odds_N, (p_NC * log_NC).sum(1), -log_NC.mean(1)]
+    if reject >= 0:
+        columns.append(log_NC[:, reject])
+    return np.stack(columns, axis=1)
+
+
+class Quick:
+    """The same score for one answer at a time: a few microseconds, so that asking stays cheap."""
+
+    def __init__(self, scorer: Scorer, classes: int) -> None:
+        self._weights = [float(w) for w in scorer.weights_K]
+        self._intercept, self._reject = scorer.intercept, scorer.reject
+        self._mean_C = np.full(classes, 1.0 / classes, np.float32)
+        self._tiny = np.float32(LEAST)
+        self._space = scorer.space
+        if scorer.space is not None:
+            space = scorer.space
+            self._projection_QF = np.ascontiguousarray(space.projection_FQ.T)
+            self._shift_Q = self._projection_QF @ space.centre_F
+            unit_MQ = space.references_MQ / (np.linalg.norm(space.references_MQ, axis=1, keepdims=True) + 1e-9)
+            bounds = list(map(int, space.starts_D))
+            self._units = [unit_MQ[a:b] if b > a else None for a, b in pairwise(bounds)]
+            self._means = list(space.means_CQ)
+
+    def score(self, row_C: Array, pooled_F: Array | None, best: int, top: float) -> float:
+        """Score of one row of float32 probabilities whose largest is `top`, at `best`."""
+        if best == self._reject:
+            return REJECTED
+        w = self._weights
+        log_C = np.log(np.maximum(row_C, self._tiny))
+        total = self._intercept + w[0] * (math.log(max(top, LEAST)) - math.log(max(1.0 - top, QUIET_ODDS)))
+        total += w[1] * float(row_C.dot(log_C)) - w[2] * float(self._mean_C.dot(log_C))
+        if self._reject >= 0:
+            total += w[3] * float(log_C[self._reject])
+        if self._space is None or pooled_F is None:
+            return total if self._space is None else math.nan
+        z_Q = self._projection_QF.dot(pooled_F) - self._shift_Q
+        squared = float(z_Q.dot(z_Q))
+        length = math.sqrt(squared) + 1e-9
+        units = self._units[best]
+        similar, distance = -1.0, self._space.farthest
+        if units is not None:
+            similar = float(units.dot(z_Q).max()) / length
+            away_Q = z_Q - self._means[best]
+            distance = min(distance, math.log1p(float(away_Q.dot(away_Q))))
+        return total + w[-3] * math.log(length) + w[-2] * similar + w[-1] * distance

@@ -1,0 +1,137 @@
+"""One request to an OpenAI-compatible API with the standard library: a hard deadline, no redirects, nothing logged."""
+
+from __future__ import annotations
+
+import email.utils
+import http.client
+import json
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from minikin import __version__
+from minikin.base.errors import UserError
+
+MOST_BYTES = 1 << 20
+RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class Failed(Exception):
+    """A request without a usable answer: whether to try again, after how long, and whether it may have cost money."""
+
+    def __init__(self, why: str, *, again: bool, wait_s: float | None = None, may_cost: bool = False) -> None:
+        super().__init__(why)
+        self.why, self.again, self.wait_s, self.may_cost = why, again, wait_s, may_cost
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where an API lives. Redirects are not followed: a text goes to the host that the user named, or nowhere."""
+
+    secure: bool
+    host: str
+    port: int
+    path: str
+
+    @classmethod
+    def of(cls, url: str, with_key: bool) -> Address:
+        """Take a URL apart. Raises UserError for one that is none, or that would send a key in the clear."""
+        try:
+            parts: SplitResult = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError as error:
+            raise UserError(f"The large model's url can't be read ({error}). Give http(s)://host:port/v1.") from error
+        if parts.scheme not in ("http", "https") or not host or parts.username or parts.query or parts.fragment:
+            raise UserError("The large model's url must look like http(s)://host:port/v1, without key or query.")
+        if with_key and parts.scheme == "http" and host not in LOOPBACK:
+            raise UserError(f"The large model at {host} would get its key over plain http. Use https, or no key_from.")
+        return cls(parts.scheme == "https", host, port or (443 if parts.scheme == "https" else 80),
+                   parts.path.rstrip("/") + "/chat/completions")  # fmt: skip
+
+
+def post(address: Address, body: Mapping[str, Any], key: str, timeout_s: float) -> dict[str, Any]:
+    """Send one chat request and return its JSON object, all within `timeout_s`. Raises `Failed`.
+
+    What the server says in an error is not passed on: it may repeat the text or the key.
+    """
+    headers = {"Content-Type": "application/json", "User-Agent": f"minikin/{__version__}"}
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    kind = http.client.HTTPSConnection if address.secure else http.client.HTTPConnection
+    connection = kind(address.host, address.port, timeout=timeout_s)
+    ran_out = threading.Event()
+
+    def cut() -> None:
+        ran_out.set()
+        if connection.sock is not None:
+            with suppress(OSError):
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
+    # A socket's own time-out begins anew with every byte; this one doesn't.
+    deadline = threading.Timer(timeout_s, cut)
+    deadline.daemon = True
+    deadline.start()
+    sent = False
+    try:
+        connection.connect()
+        sent = True
+        connection.request("POST", address.path, json.dumps(body).encode(), headers)
+        response = connection.getresponse()
+        said = response.read(MOST_BYTES + 1)
+        if response.length and len(said) <= MOST_BYTES:
+            raise http.client.IncompleteRead(said, response.length)
+    except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            raise Failed(f"the certificate of {address.host} is not valid", again=False) from None
+        late = ran_out.is_set() or isinstance(error, TimeoutError)
+        why = f"no answer within {timeout_s:g} s" if late else f"the connection broke ({type(error).__name__})"
+        raise Failed(why, again=True, may_cost=sent) from None
+    finally:
+        deadline.cancel()
+        connection.close()
+    return _read(response, said)
+
+
+def _read(response: http.client.HTTPResponse, said: bytes) -> dict[str, Any]:
+    status = response.status
+    if status != 200:
+        wait_s = retry_after_s(response.getheader("Retry-After"), time.time())
+        raise Failed(f"the endpoint answered {status}{_meaning(status)}", again=status in RETRIED, wait_s=wait_s)
+    try:
+        value = json.loads(said) if len(said) <= MOST_BYTES else None
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise Failed("the endpoint's answer is not a JSON object", again=True, may_cost=True)
+    return value
+
+
+def _meaning(status: int) -> str:
+    if 300 <= status < 400:
+        return " (elsewhere; redirects are not followed, so give the url it should be)"
+    meanings = {
+        400: " (it does not take such a request; with an older server try structured: false)",
+        401: " (the key is not accepted)",
+        403: " (the key may not do this)",
+        404: " (there is no such model or path; the url usually ends in /v1)",
+        429: " (too many requests)",
+    }
+    return meanings.get(status, "")
+
+
+def retry_after_s(header: str | None, now: float) -> float | None:
+    """Seconds that a Retry-After header asks for: a number, or a date (RFC 9110 §10.2.3); None if it says neither."""
+    if not header:
+        return None
+    if header.strip().isdigit():
+        return float(header.strip()[:9])
+    with suppress(TypeError, ValueError):
+        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - now)
+    return None
