@@ -164,7 +164,8 @@ class TokenSignals:
     `shards` are structured arrays of `ids` (K), `values` (K) and `rest`, memory-mapped; the learnt tokens of row n are
     records `offsets[n]` to `offsets[n + 1]`, all in one shard. Of kind `top`, `values` are the log-probabilities of the
     K likeliest tokens, likeliest first, and `rest` that of all other tokens together. Of kind `sampled`, `values` are
-    the importance weights of tokens drawn at random (0: no token), and `rest` is the distribution's entropy in nats.
+    the importance weights of tokens drawn at random, and `rest` is the distribution's entropy in nats. A teacher with
+    another tokenizer has `shared` False, and says nothing about the tokens for which `known_M` is False.
     """
 
     kind: Literal["top", "sampled"]
@@ -173,9 +174,18 @@ class TokenSignals:
     vocabulary: int
     temperature: float = 1.0
     digest: str = ""
+    shared: bool = True
+    known_M: Array | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    def known(self, rows_B: Array) -> Array | None:
+        """Which learnt tokens of the chosen rows the teacher says something about (M,); None for all."""
+        if self.known_M is None:
+            return None
+        parts = [self.known_M[self.offsets[row] : self.offsets[row + 1]] for row in rows_B]
+        return np.concatenate([np.zeros(0, bool), *parts])
 
     def of_rows(self, rows_B: Array) -> tuple[Array, Array, Array]:
         """Ids (M, K) int64, values (M, K) and rest (M,) float32 of the learnt tokens of the chosen rows."""

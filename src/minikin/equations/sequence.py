@@ -66,7 +66,7 @@ def skew_reverse_kl(log_q_MK: Tensor, log_p_MK: Tensor, alpha: float = 0.1) -> T
 
 
 def uld(log_q_MK: Tensor, log_p_MK: Tensor) -> Tensor:
-    """Universal logit distillation: Σ |p₍ᵢ₎ − q₍ᵢ₎| over probabilities sorted from the largest, whatever the vocabularies.
+    """Universal logit distillation: Σ |p₍ᵢ₎ − q₍ᵢ₎| over sorted probabilities, whatever the two vocabularies.
 
     The Wasserstein distance between two distributions when every token is as far from every other. Both are sorted
     already, and the shorter is filled up with FLOOR; with a tail as last outcome it is a lower bound of the whole sum.

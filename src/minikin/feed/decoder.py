@@ -8,10 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from minikin.base.errors import UserError
+from minikin.base.types import Array
+from minikin.equations.sequence import FLOOR
+from minikin.feed.align import Alignment, same_rows
 from minikin.feed.packed import Tokens
 
 PROBE_IDS = 11
@@ -110,3 +114,40 @@ def _checked(model: Any, output: nn.Linear, name: str, close: float) -> Head:
 
 def _close(a: Tensor, b: Tensor, close: float) -> bool:
     return bool((a.float() - b).abs().max() <= close * b.abs().max())
+
+
+class Asked:
+    """A teacher asked about packed rows in the student's ids; frozen, and in evaluation mode.
+
+    `alignment` says which tokens it shares with the student (default: all, in the same order); `head` is its output
+    matrix for those. `digest` identifies it in what is stored. Raises UserError as `head_of` does.
+    """
+
+    def __init__(self, model: nn.Module, alignment: Alignment | None = None, digest: str = "") -> None:
+        self.model = model.eval().requires_grad_(False)
+        head = head_of(model)
+        rows = head.weight_VH.shape[0]
+        self.alignment = alignment or same_rows(rows)
+        self.device, self.digest = head.weight_VH.device, digest
+        whole = np.array_equal(self.alignment.teacher_ids_W, np.arange(rows))
+        self.head = head if whole else head.rows(self._tensor(self.alignment.teacher_ids_W))
+        self._of_student_V = self._tensor(self.alignment.teacher_of)
+
+    def _tensor(self, ids: Array) -> Tensor:
+        return torch.from_numpy(np.asarray(ids, np.int64)).to(self.device)
+
+    @torch.no_grad()
+    def states(self, tokens: Tokens, *, every: bool = False) -> tuple[Tensor, ...]:
+        """Hidden states (B, T, H) as `states` gives them, for tokens in the student's ids."""
+        theirs_BT = self._of_student_V[tokens.ids_BT].clamp(min=0)  # padding may be a token that the teacher lacks
+        return states(self.model, replace(tokens, ids_BT=theirs_BT), every=every)
+
+    def log_probs(self, hidden_MH: Tensor, temperature: float = 1.0) -> Tensor:
+        """Log-probabilities (M, V) over the student's rows, FLOOR where the teacher has no such token."""
+        log_p_MW = torch.log_softmax(self.head.logits(hidden_MH) / temperature, -1)
+        rows = self.alignment.student_rows
+        if log_p_MW.shape[1] == rows:
+            return log_p_MW
+        out_MV = log_p_MW.new_full((len(log_p_MW), rows), FLOOR)
+        out_MV[:, self._tensor(self.alignment.student_ids_W)] = log_p_MW
+        return out_MV
