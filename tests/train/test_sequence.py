@@ -117,11 +117,11 @@ def test_two_processes_learn_as_one(tmp_path, signals):
     """Batches of 5 rows with unequal numbers of learnt tokens, the last of an epoch smaller: shares are unequal."""
     store.collect(Asked(TEACHER), ROWS, tmp_path / "store", store.Kept(k=12))
     one, history = trained(signals)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    more = ["--num_machines", "1", "--mixed_precision", "no", "--main_process_port", "0"]
+    # accelerate's own launcher starts several processes on CPUs through mpirun alone; with GPUs it starts them so
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     path = os.pathsep.join([str(TWO.parent), *sys.path])
     done = subprocess.run(
-        [*launch, *more, str(TWO), str(tmp_path)],
+        [*launch, str(TWO), str(tmp_path)],
         env={**os.environ, "PYTHONPATH": path, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
