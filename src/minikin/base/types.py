@@ -144,6 +144,63 @@ class Encoded:
         return len(self.ids)
 
 
+@dataclass(frozen=True)
+class Packed:
+    """N rows of T tokens: ids, the number of the document each token is of (0: padding), and which tokens are learnt.
+
+    A token is predicted from those before it in its own document; positions restart with each document. Arrays may
+    be memory-mapped.
+    """
+
+    ids_NT: Array  # int32
+    documents_NT: Array  # int32, 1.. within a row, 0 padding
+    learnt_NT: Array  # bool; a document's first token is never learnt
+
+
+@dataclass(frozen=True)
+class TokenSignals:
+    """What a teacher said about the M learnt tokens of packed rows, in row-major order: K tokens of each distribution.
+
+    `shards` are structured arrays of `ids` (K), `values` (K) and `rest`, memory-mapped; the learnt tokens of row n are
+    records `offsets[n]` to `offsets[n + 1]`, all in one shard. Of kind `top`, `values` are the log-probabilities of the
+    K likeliest tokens, likeliest first, and `rest` that of all other tokens together. Of kind `sampled`, `values` are
+    the importance weights of tokens drawn at random, and `rest` is the distribution's entropy in nats. A teacher with
+    another tokenizer has `shared` False, and says nothing about the tokens for which `known_M` is False.
+    """
+
+    kind: Literal["top", "sampled"]
+    shards: Sequence[Array]
+    offsets: Array
+    vocabulary: int
+    temperature: float = 1.0
+    digest: str = ""
+    shared: bool = True
+    known_M: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def known(self, rows_B: Array) -> Array | None:
+        """Which learnt tokens of the chosen rows the teacher says something about (M,); None for all."""
+        if self.known_M is None:
+            return None
+        parts = [self.known_M[self.offsets[row] : self.offsets[row + 1]] for row in rows_B]
+        return np.concatenate([np.zeros(0, bool), *parts])
+
+    def of_rows(self, rows_B: Array) -> tuple[Array, Array, Array]:
+        """Ids (M, K) int64, values (M, K) and rest (M,) float32 of the learnt tokens of the chosen rows."""
+        starts = np.cumsum([0, *(len(s) for s in self.shards)])
+        parts = []
+        for row in rows_B:
+            begin, end = int(self.offsets[row]), int(self.offsets[row + 1])
+            if begin < end:
+                shard = int(np.searchsorted(starts, begin, "right")) - 1
+                parts.append(self.shards[shard][begin - starts[shard] : end - starts[shard]])
+        found = np.concatenate(parts) if parts else self.shards[0][:0]
+        values_MK, rest_M = found["values"].astype(np.float32), found["rest"].astype(np.float32)
+        return found["ids"].astype(np.int64), values_MK, rest_M
+
+
 @dataclass
 class Outputs:
     """What a module computed for one batch; what is inside only when it was asked for. Tensors are torch's."""

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -59,11 +60,16 @@ def optimise(
     settings: Settings,
     *,
     heads: tuple[str, ...] = (),
+    weights_N: Array | None = None,
     evaluate: Evaluate | None = None,
     scratch: Path | None = None,
     progress: Progress = no_progress,
 ) -> History:
     """Train `module` in place on `loss_of_batch(module, rows)` over N examples of the given token lengths.
+
+    Launched as several processes, each takes a share of the same batches, and the weights come out as those of one:
+    a loss is a mean, in which an example counts `weights_N` (by default 1; for token losses, its learnt tokens).
+    Losses between examples (relations) are then within a share.
 
     Parameters whose name begins with one of `heads` learn at `head_ratio` times the rate. With `evaluate`
     (larger is better) the best epoch's weights are kept (the latest within `tolerance`), and training stops
@@ -75,10 +81,10 @@ def optimise(
     # not accelerate's own mixed precision: that is one for the whole process, and a student is trained otherwise
     precision = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=settings.bfloat16)
     optimizer = torch.optim.AdamW(_groups(module, settings, heads), weight_decay=settings.weight_decay, fused=True)
-    workers = accelerator.num_processes
-    per_epoch = max(1, len(bucketed(lengths_N, settings.batch, settings.seed, 0)) // workers)
+    per_epoch = max(1, len(bucketed(lengths_N, settings.batch, settings.seed, 0)))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_then_decay(settings, per_epoch))
     state = _State(module, optimizer, schedule, settings, scratch)
+    shares = _Shares(accelerator, np.ones(len(lengths_N)) if weights_N is None else weights_N)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         start = state.load()
@@ -89,27 +95,52 @@ def optimise(
             prepared.train()
             total = 0.0
             batches = bucketed(lengths_N, settings.batch, settings.seed, epoch)
-            # every worker takes as many steps: with several, up to workers - 1 batches of an epoch are left out
-            mine = batches[: len(batches) // workers * workers][accelerator.process_index :: workers] or batches[:1]
-            for done, rows in enumerate(mine):
+            for done, rows in enumerate(batches):
+                mine, counts = shares.of(rows)
                 with precision:
-                    loss = loss_of_batch(prepared, rows)
+                    loss = loss_of_batch(prepared, mine)
+                    loss = loss if counts == 1.0 else loss * counts
                 accelerator.backward(loss)
                 accelerator.clip_grad_norm_(prepared.parameters(), settings.clip)
                 prepared_optimizer.step()
                 schedule.step()
                 prepared_optimizer.zero_grad(set_to_none=True)
                 total += loss.detach().item()
-                progress((epoch + done / len(mine)) / settings.epochs, f"epoch {epoch + 1}/{settings.epochs}")
-            state.history.losses.append(total / max(1, len(mine)))
+                progress((epoch + done / len(batches)) / settings.epochs, f"epoch {epoch + 1}/{settings.epochs}")
+            state.history.losses.append(shares.mean(total) / max(1, len(batches)))
             if evaluate is not None:
                 prepared.eval()
                 with torch.no_grad():
                     state.note(evaluate(module))
-            state.save(epoch + 1)
+            if accelerator.is_main_process:
+                state.save(epoch + 1)
     state.restore_best()
     module.eval()
     return state.history
+
+
+class _Shares:
+    """This process's part of each batch, and what its mean must count for the processes' mean to be the batch's."""
+
+    def __init__(self, accelerator: Accelerator, weights_N: Array) -> None:
+        self.accelerator, self.weights_N = accelerator, weights_N
+        self.first, self.workers = accelerator.process_index, accelerator.num_processes
+
+    def of(self, rows_B: Array) -> tuple[Array, float]:
+        """Rows of this process, and the factor for their mean loss; one row that counts 0 where none are left."""
+        if self.workers == 1:
+            return rows_B, 1.0
+        mine, all_weights = rows_B[self.first :: self.workers], float(self.weights_N[rows_B].sum())
+        if not len(mine) or not all_weights:
+            return rows_B[:1], 0.0
+        return mine, self.workers * float(self.weights_N[mine].sum()) / all_weights
+
+    def mean(self, total: float) -> float:
+        """Mean of a figure over the processes."""
+        if self.workers == 1:
+            return total
+        here = torch.tensor(total, dtype=torch.float64, device=self.accelerator.device)
+        return float(self.accelerator.reduce(here, "mean"))
 
 
 class _State:

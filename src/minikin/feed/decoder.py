@@ -1,0 +1,153 @@
+"""A causal language model of transformers in two parts: what computes hidden states, and the output matrix.
+
+Taken apart so that nobody need ever hold a whole batch's logits; checked once that the parts make up the model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from minikin.base.errors import UserError
+from minikin.base.types import Array
+from minikin.equations.sequence import FLOOR
+from minikin.feed.align import Alignment, same_rows
+from minikin.feed.packed import Tokens
+
+PROBE_IDS = 11
+CLOSE = {torch.float64: 1e-8, torch.float32: 3e-5}
+CLOSE_HALF = 3e-2
+
+
+@dataclass(frozen=True)
+class Head:
+    """From hidden states to logits: cap · tanh(scale · (h Wᵀ + b) / cap); without a cap, scale · (h Wᵀ + b)."""
+
+    weight_VH: Tensor
+    bias_V: Tensor | None = None
+    scale: float = 1.0
+    softcap: float | None = None
+
+    def logits(self, hidden_MH: Tensor) -> Tensor:
+        """Logits (M, V) in float32 (or float64)."""
+        bias_V = None if self.bias_V is None else self.bias_V.to(hidden_MH.dtype)
+        logits_MV = nn.functional.linear(hidden_MH, self.weight_VH.to(hidden_MH.dtype), bias_V)
+        logits_MV = logits_MV if logits_MV.dtype == torch.float64 else logits_MV.float()
+        if self.scale != 1.0:
+            logits_MV = logits_MV * self.scale
+        return logits_MV if self.softcap is None else self.softcap * torch.tanh(logits_MV / self.softcap)
+
+    def rows(self, columns_V: Tensor) -> Head:
+        """The head for some of its tokens, in the order of `columns_V`."""
+        bias_V = None if self.bias_V is None else self.bias_V[columns_V]
+        return replace(self, weight_VH=self.weight_VH[columns_V], bias_V=bias_V)
+
+
+def states(model: nn.Module, tokens: Tokens, *, every: bool = False) -> tuple[Tensor, ...]:
+    """Hidden states (B, T, H) before the output matrix; with `every`, those of the embeddings and each layer, last too.
+
+    No token sees another document's. transformers makes the block-diagonal mask, sliding windows included, from
+    positions that restart, when it is given neither a mask nor a cache.
+    """
+    out: Any = model.base_model(  # type: ignore[operator]
+        input_ids=tokens.ids_BT, position_ids=tokens.positions_BT, use_cache=False, output_hidden_states=every
+    )
+    return (*out.hidden_states[:-1], out.last_hidden_state) if every else (out.last_hidden_state,)
+
+
+def head_of(model: nn.Module) -> Head:
+    """The model's output matrix with what follows it.
+
+    Raises UserError for a model that can't be taken apart so, or whose tokens see other documents' in a packed row:
+    both are tried on a few tokens, since either would be silently wrong.
+    """
+    output = getattr(model, "get_output_embeddings", lambda: None)()
+    name = type(model).__name__
+    if not isinstance(output, nn.Linear):
+        raise UserError(
+            f"{name} has no plain output matrix, and decoders are trained through it. "
+            "Use a model of AutoModelForCausalLM, and leave adapters off its output."
+        )
+    was_training, close = model.training, CLOSE.get(output.weight.dtype, CLOSE_HALF)
+    model.eval()
+    try:
+        with torch.no_grad():
+            return _checked(model, output, name, close)
+    finally:
+        model.train(was_training)
+
+
+def _checked(model: Any, output: nn.Linear, name: str, close: float) -> Head:
+    device, vocabulary = output.weight.device, output.weight.shape[0]
+    ids_T = torch.arange(PROBE_IDS, device=device) * 7 % vocabulary
+    cut = PROBE_IDS // 2
+    documents_T = (torch.arange(PROBE_IDS, device=device) >= cut).long() + 1
+    positions_T = torch.cat([torch.arange(cut), torch.arange(PROBE_IDS - cut)]).to(device)
+    packed = Tokens(*(x[None] for x in (ids_T, documents_T, documents_T > 0, positions_T)))
+    (hidden_BTH,) = states(model, packed)
+    apart_TV = torch.cat([model(input_ids=part[None]).logits[0] for part in (ids_T[:cut], ids_T[cut:])]).float()
+    plain = Head(output.weight, output.bias)
+    config: Any = model.config
+    softcap = getattr(config, "final_logit_softcapping", None)
+    scaling = [getattr(config, key, None) for key in ("logit_scale", "logits_scaling")]
+    scales = [1.0, *(float(s) for s in scaling if s), *(1.0 / float(s) for s in scaling if s)]
+    found = [replace(plain, scale=scale, softcap=softcap) for scale in scales]
+    whole_TV = model(input_ids=ids_T[None]).logits[0].float()
+    (alone_BTH,) = states(model, replace(packed, positions_BT=torch.arange(PROBE_IDS, device=device)[None]))
+    fitting = [head for head in found if _close(head.logits(alone_BTH[0]), whole_TV, close)]
+    if not fitting:
+        raise UserError(
+            f"{name} does more between hidden states and logits than an output matrix, a scale and a cap; "
+            "its losses would be wrong. Use another architecture."
+        )
+    if not _close(fitting[0].logits(hidden_BTH[0]), apart_TV, close):
+        raise UserError(
+            f"In {name}, tokens of a packed row see other documents: it takes no positions that restart, or keeps a "
+            "state from token to token. Use another architecture."
+        )
+    return fitting[0]
+
+
+def _close(a: Tensor, b: Tensor, close: float) -> bool:
+    return bool((a.float() - b).abs().max() <= close * b.abs().max())
+
+
+class Asked:
+    """A teacher asked about packed rows in the student's ids; frozen, and in evaluation mode.
+
+    `alignment` says which tokens it shares with the student (default: all, in the same order); `head` is its output
+    matrix for those. `digest` identifies it in what is stored. Raises UserError as `head_of` does.
+    """
+
+    def __init__(self, model: nn.Module, alignment: Alignment | None = None, digest: str = "") -> None:
+        self.model = model.eval().requires_grad_(False)
+        head = head_of(model)
+        rows = head.weight_VH.shape[0]
+        self.alignment = alignment or same_rows(rows)
+        self.device, self.digest = head.weight_VH.device, digest
+        whole = np.array_equal(self.alignment.teacher_ids_W, np.arange(rows))
+        self.head = head if whole else head.rows(self._tensor(self.alignment.teacher_ids_W))
+        self._of_student_V = self._tensor(self.alignment.teacher_of)
+
+    def _tensor(self, ids: Array) -> Tensor:
+        return torch.from_numpy(np.asarray(ids, np.int64)).to(self.device)
+
+    @torch.no_grad()
+    def states(self, tokens: Tokens, *, every: bool = False) -> tuple[Tensor, ...]:
+        """Hidden states (B, T, H) as `states` gives them, for tokens in the student's ids."""
+        theirs_BT = self._of_student_V[tokens.ids_BT].clamp(min=0)  # padding may be a token that the teacher lacks
+        return states(self.model, replace(tokens, ids_BT=theirs_BT), every=every)
+
+    def log_probs(self, hidden_MH: Tensor, temperature: float = 1.0) -> Tensor:
+        """Log-probabilities (M, V) over the student's rows, FLOOR where the teacher has no such token."""
+        log_p_MW = torch.log_softmax(self.head.logits(hidden_MH) / temperature, -1)
+        rows = self.alignment.student_rows
+        if log_p_MW.shape[1] == rows:
+            return log_p_MW
+        out_MV = log_p_MW.new_full((len(log_p_MW), rows), FLOOR)
+        out_MV[:, self._tensor(self.alignment.student_ids_W)] = log_p_MW
+        return out_MV

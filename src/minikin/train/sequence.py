@@ -1,0 +1,111 @@
+"""Training decoders on packed rows: from gold tokens, stored next-token signals or a live teacher, by the one loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from minikin.base.types import Array, Packed, Progress, no_progress
+from minikin.feed.buckets import in_order
+from minikin.feed.decoder import head_of, states
+from minikin.feed.packed import Tokens, tokens
+from minikin.train import fused
+from minikin.train.loop import History, Settings, optimise
+from minikin.train.on_policy import OnPolicy
+from minikin.train.token_objectives import Source, TokenLoss, TokenObjective
+
+EVALUATION_TOKENS = 8192
+
+
+def distil(
+    model: nn.Module,
+    packed: Packed,
+    objectives: Sequence[TokenObjective],
+    settings: Settings,
+    *,
+    source: Source = None,
+    own: OnPolicy | None = None,
+    validation: Packed | None = None,
+    checkpointing: bool = False,
+    scratch: Path | None = None,
+    progress: Progress = no_progress,
+) -> History:
+    """Train a causal language model of transformers in place on N packed rows and what `source` says about them.
+
+    `own` mixes in text that the student writes itself, which a live teacher judges. `validation` are rows whose
+    cross-entropy picks the epoch that is kept. With `checkpointing` each layer is computed twice and its inside not
+    held. Settings' batch counts rows. Parameters that need no gradient stay as they are, so adapters train alone.
+    Raises UserError for what can't be learnt so, before any step.
+    """
+    both = _WithLoss(model, TokenLoss(objectives, source, head_of(model), settings.seed))
+    if own is not None:
+        own.check(source, objectives)
+
+    def loss_of_batch(prepared: nn.Module, rows_B: Array) -> Tensor:
+        batch = tokens(packed, rows_B).to(next(model.parameters()).device)
+        written = own.instead_of(batch, model) if own is not None else None
+        loss: Tensor = prepared(batch, rows_B) if written is None else prepared(written, None)
+        return loss
+
+    def evaluate(_prepared: nn.Module) -> float:
+        assert validation is not None
+        return -cross_entropy(model, validation)
+
+    _set_checkpointing(model, checkpointing)
+    try:
+        return optimise(
+            both,
+            (np.asarray(packed.documents_NT) > 0).sum(1),
+            loss_of_batch,
+            settings,
+            weights_N=np.asarray(packed.learnt_NT).sum(1),
+            evaluate=evaluate if validation is not None and len(validation.ids_NT) else None,
+            scratch=scratch,
+            progress=progress,
+        )
+    finally:
+        _set_checkpointing(model, False)
+
+
+class _WithLoss(nn.Module):
+    """The student and its loss as one module, so that projections train and any launcher can wrap both."""
+
+    def __init__(self, module: nn.Module, loss: TokenLoss) -> None:
+        super().__init__()
+        self.module, self.loss = module, loss
+
+    def forward(self, batch: Tokens, rows_B: Array | None) -> Tensor:
+        loss: Tensor = self.loss(states(self.module, batch, every=self.loss.inside), batch, rows_B)
+        return loss
+
+
+def _set_checkpointing(model: Any, on: bool) -> None:
+    if on:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    elif getattr(model, "is_gradient_checkpointing", False):
+        model.gradient_checkpointing_disable()
+
+
+@torch.no_grad()
+def cross_entropy(model: nn.Module, packed: Packed) -> float:
+    """Mean over learnt tokens of −log q, in nats; its exponential is the perplexity. NaN for no learnt token."""
+    was_training = model.training
+    model.eval()
+    head = head_of(model)
+    batch = max(1, EVALUATION_TOKENS // packed.ids_NT.shape[1])
+    total, count = 0.0, 0
+    try:
+        for rows_B in in_order((np.asarray(packed.documents_NT) > 0).sum(1), batch):
+            batch_tokens = tokens(packed, rows_B).to(head.weight_VH.device)
+            hidden_MH = batch_tokens.before_learnt(states(model, batch_tokens)[0])
+            gold = fused.Named(batch_tokens.learnt_M[:, None], torch.ones_like(hidden_MH[:, :1]))
+            total += float(fused.loss(hidden_MH, head, (gold,)))
+            count += len(hidden_MH)
+    finally:
+        model.train(was_training)
+    return total / count if count else float("nan")

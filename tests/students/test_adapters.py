@@ -1,0 +1,47 @@
+"""Adapters learn by the same loop, leave the rest alone, and merge into a model of the same architecture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("peft", reason="adapters need the package peft")
+
+from decoders import decoder, many
+from minikin.base.errors import UserError
+from minikin.students.adapters import adapted, merged
+from minikin.train.loop import Settings
+from minikin.train.sequence import cross_entropy, distil
+from minikin.train.token_objectives import TokenObjective
+
+ROWS = many(12)
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_adapters_learn_alone_and_merge(dora):
+    model = decoder()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    loss_before = cross_entropy(model, ROWS)
+    adapters = adapted(model, 2, dora=dora)
+    history = distil(model, ROWS, [TokenObjective("gold")], Settings(epochs=6, batch=4, learning_rate=0.02))
+    assert history.losses[-1] < history.losses[0]
+    learnt = cross_entropy(model, ROWS)
+    assert learnt < loss_before - 0.05
+    whole = merged(adapters)
+    after = dict(whole.named_parameters())
+    assert sorted(after) == sorted(before)
+    assert cross_entropy(whole, ROWS) == pytest.approx(learnt, abs=1e-4)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if name.endswith("proj.weight")}
+
+
+def test_targets_and_rank_are_checked():
+    with pytest.raises(UserError, match="rank of at least 1"):
+        adapted(decoder(), 0)
+    with pytest.raises(UserError, match="fit no layer"):
+        adapted(decoder(), 2, targets=["nowhere"])
+    model = decoder()
+    adapted(model, 2, targets=["q_proj"])
+    assert {n.split(".")[-3] for n, p in model.named_parameters() if p.requires_grad} == {"q_proj"}
+    assert np.isfinite(cross_entropy(model, ROWS))
