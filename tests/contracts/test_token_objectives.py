@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from decoders import VOCABULARY, decoder, many
+from toy_decoders import VOCABULARY, decoder, many
 from minikin.base.errors import UserError
 from minikin.base.types import TokenSignals
 from minikin.equations import sequence

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decoders import VOCABULARY, decoder, packed
+from toy_decoders import VOCABULARY, decoder, packed
 from minikin.base.errors import UserError
 from minikin.equations.sequence import FLOOR
 from minikin.feed.align import Alignment

@@ -8,7 +8,7 @@ import torch
 
 pytest.importorskip("peft", reason="adapters need the package peft")
 
-from decoders import decoder, many
+from toy_decoders import decoder, many
 from minikin.base.errors import UserError
 from minikin.students.adapters import adapted, merged
 from minikin.train.loop import Settings

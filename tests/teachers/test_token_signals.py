@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from decoders import VOCABULARY, decoder, many
+from toy_decoders import VOCABULARY, decoder, many
 from minikin.base.errors import TeacherError
 from minikin.equations import sequence
 from minikin.feed.align import Alignment, matched

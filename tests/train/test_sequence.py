@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from decoders import decoder, many
+from toy_decoders import decoder, many
 from minikin.base.errors import UserError
 from minikin.feed.decoder import Asked
 from minikin.teachers import token_signals as store

@@ -5,7 +5,7 @@ Axis letters in names: N examples, B batch, T tokens, H hidden width, C classes,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -309,6 +309,105 @@ class Runtime(Protocol):
 
     def probabilities(self, texts: Sequence[Text]) -> Array:
         """Return class probabilities (N, C), rows in the order of `texts`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How to write on from a prompt.
+
+    At `temperature` 0 the likeliest token is taken; above it, one is drawn from the `top_k` likeliest (0: all) that
+    together hold `top_p` of the probability, by `seed`. Writing ends after `max_tokens`, at the model's own end, or
+    before the first of the `stop` strings. `schema` is a JSON Schema that the text must satisfy. With `logprobs` the
+    log-probability of each token is kept. A prompt that leaves no room is refused, or cut from its front with `cut`.
+    """
+
+    max_tokens: int = 128
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    schema: Mapping[str, Any] | None = None
+    logprobs: bool = False
+    cut: bool = False
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What one completion took: tokens read and written, seconds to the first token and from it to the last."""
+
+    read: int
+    written: int
+    prefill_s: float
+    decode_s: float
+
+    @property
+    def prefill_tokens_per_s(self) -> float:
+        """Tokens of the prompt read in a second."""
+        return self.read / self.prefill_s if self.prefill_s else 0.0
+
+    @property
+    def decode_tokens_per_s(self) -> float:
+        """Tokens written in a second, after the first."""
+        return (self.written - 1) / self.decode_s if self.decode_s and self.written > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a generator wrote: `finish` is `end` (the model's own), `stop` (a string), `length` or `cancelled`.
+
+    `tokens` hold all that was computed, the end and what a stop string cut off too; `logprobs` lie beside them.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    finish: Literal["end", "stop", "length", "cancelled"]
+    timing: Timing
+    truncated: bool = False
+    logprobs: tuple[float, ...] | None = None
+
+
+class Stream(Protocol):
+    """A completion as it is written: pieces of valid text, then `completion`."""
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield pieces of text, as soon as their characters are whole."""
+        ...
+
+    @property
+    def completion(self) -> Completion:
+        """What was written so far, or all of it once the pieces have ended."""
+        ...
+
+    def close(self) -> None:
+        """Stop writing."""
+        ...
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """Something that writes: a GGUF file in llama.cpp, a checkpoint in PyTorch."""
+
+    @property
+    def context(self) -> int:
+        """Tokens that a prompt and its completion may have together."""
+        ...
+
+    def tokens(self, text: str) -> list[int]:
+        """Return the ids of a text as a prompt has them; special tokens inside the text are plain characters."""
+        ...
+
+    def stream(self, prompt: str | Sequence[int], how: Decoding = ...) -> Stream:
+        """Begin to write on from a prompt, given as text or as ids."""
+        ...
+
+    def complete(self, prompt: str | Sequence[int], how: Decoding = ..., n: int = 1) -> list[Completion]:
+        """Write `n` completions, with the seeds `how.seed`, `how.seed` + 1, …"""
+        ...
+
+    def logprobs(self, text: str | Sequence[int]) -> Array:
+        """Return the natural log-probability (T - 1,) of each token of a text after its first."""
         ...
 
 

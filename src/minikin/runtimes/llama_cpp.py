@@ -1,0 +1,134 @@
+"""GGUF files run by llama.cpp, inside the process and without a server: nothing listens and nothing is sent."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import unicodedata
+from collections.abc import Mapping
+from collections.abc import Sequence as Many
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from minikin.base.errors import KinError, MinikinError, UserError
+from minikin.base.llama import library
+from minikin.base.types import Array
+from minikin.runtimes.grammar import SPECIAL, Grammar, Grammars
+from minikin.runtimes.llama_sequences import Sequence, Sequences
+from minikin.runtimes.writing import Writer
+
+PIECE_BYTES: Final = 256
+
+
+class LlamaCpp(Writer):
+    """Writes with the model of one GGUF file; safe to call from several threads, up to `parallel` at a time."""
+
+    name = "llama.cpp"
+    _model: Any = None
+    _sequences: Sequences | None = None
+
+    def __init__(self, path: Path, *, context: int = 0, threads: int = 1, parallel: int = 1) -> None:
+        """Load the file. `context` is in tokens (0: the model's own).
+
+        Raises KinError for a file that is no GGUF, is cut short, or is not of a model that writes, and MissingExtra.
+        """
+        self._llama = llama = library()
+        if not path.is_file():
+            raise KinError(f"There is no file {path}. Package the kin again, or give the path of a GGUF file.")
+        llama.complaint()
+        self._model = llama.llama_model_load_from_file(str(path).encode(), llama.llama_model_default_params())
+        if not self._model:
+            raise KinError(f"llama.cpp can't load {path}: {llama.complaint() or 'it gives no reason'}. Copy it again.")
+        self._vocab = llama.llama_model_get_vocab(self._model)
+        self._size = llama.llama_vocab_n_tokens(self._vocab)
+        own = llama.llama_model_n_ctx_train(self._model)
+        self.context = min(context, own) if context > 0 else own
+        self._sequences = Sequences(self._model, path, self.context, self._size, threads, parallel)
+        self.ends = frozenset(i for i in range(self._size) if llama.llama_vocab_is_eog(self._vocab, i))
+        self._lock = threading.Lock()
+        self._grammars: Grammars | None = None
+        self._one_space = self.metadata("minikin.one_space") == "true"
+        self._nfc = self.metadata("minikin.normalizer") == "NFC"
+
+    def metadata(self, key: str) -> str:
+        """Return a value of the file's metadata as text, or nothing."""
+        buffer = ctypes.create_string_buffer(1 << 12)
+        length = self._llama.llama_model_meta_val_str(self._model, key.encode(), buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace") if length >= 0 else ""
+
+    def tokens(self, text: str) -> list[int]:
+        """Return the ids of a text as a prompt has them; special tokens inside the text are plain characters."""
+        return self._tokens(text, framed=True)
+
+    def _tokens(self, text: str, framed: bool) -> list[int]:
+        if self._nfc:
+            text = unicodedata.normalize("NFC", text)
+        if self._one_space and text[:1] in (" ", "▁"):
+            text = text[1:]  # llama.cpp puts one there in any case
+        raw = text.encode("utf-8", "replace")
+        ids = (ctypes.c_int32 * (len(raw) + 2))()
+        count = self._llama.llama_tokenize(self._vocab, raw, len(raw), ids, len(ids), framed, False)
+        if count < 0:
+            raise MinikinError(f"llama.cpp made {-count} tokens of {len(raw)} bytes, which no tokenizer should.")
+        return list(ids[:count])
+
+    def spelled(self, token: int) -> bytes:
+        """Return the bytes of a token inside a text; nothing for special ones."""
+        size = PIECE_BYTES
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            length = self._llama.llama_token_to_piece(self._vocab, token, buffer, size, 0, False)
+            if length >= 0:
+                return buffer.raw[:length]
+            size = -length
+
+    def session(self) -> Sequence:
+        """Begin a sequence. Raises BusyError when as many as were allowed are being written."""
+        if self._sequences is None:
+            raise MinikinError("This model was closed. Load it again.")
+        return self._sequences.begin()
+
+    def constraint(self, schema: Mapping[str, Any]) -> Grammar:
+        """Return the grammar of a JSON Schema. Raises UserError for one that can't be followed."""
+        with self._lock:
+            if self._grammars is None:
+                end = min(self.ends, default=-1)
+                self._grammars = Grammars([self._raw(i) for i in range(self._size)], end)
+        return self._grammars.of(schema)
+
+    def _raw(self, token: int) -> bytes:
+        """Return a token's bytes, marked where it is special."""
+        if self._llama.llama_vocab_is_control(self._vocab, token):
+            return SPECIAL + bytes(self._llama.llama_vocab_get_text(self._vocab, token))
+        return self.spelled(token)
+
+    def logprobs(self, text: str | Many[int]) -> Array:
+        """Return the natural log-probability (T - 1,) of each token of a text after its first.
+
+        Raises UserError for a text of more tokens than the context.
+        """
+        ids = self.tokens(text) if isinstance(text, str) else list(text)
+        if len(ids) > self.context:
+            raise UserError(f"The text has {len(ids)} tokens, and the model reads {self.context}. Cut it in parts.")
+        session = self.session()
+        try:
+            return session.scores(ids)
+        finally:
+            session.close()
+
+    def close(self) -> None:
+        """Give the memory back."""
+        if self._sequences:
+            self._sequences.close()
+        if self._model:
+            self._llama.llama_model_free(self._model)
+        self._model = self._sequences = None
+
+    __del__ = close
+
+    def __enter__(self) -> LlamaCpp:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,73 @@
+"""What generators share: prompts are fitted to the context, and completions begun; runtimes/llama_cpp is one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from minikin.base.errors import UserError
+from minikin.base.types import Array, Completion, Decoding
+from minikin.runtimes import sampling
+from minikin.runtimes.stream import Constraint, Session, Stream
+
+GREEDY = Decoding()
+
+
+class Writer(ABC):
+    """Writes on from prompts. A generator says how to tokenize, compute and spell."""
+
+    context: int
+    ends: frozenset[int]
+    """Ids that end a text."""
+
+    @abstractmethod
+    def tokens(self, text: str) -> list[int]:
+        """Return the ids of a text as a prompt has them; special tokens inside the text are plain characters."""
+
+    @abstractmethod
+    def session(self) -> Session:
+        """Begin a sequence."""
+
+    @abstractmethod
+    def spelled(self, token: int) -> bytes:
+        """Return the bytes of a token inside a text; nothing for special ones."""
+
+    @abstractmethod
+    def constraint(self, schema: Mapping[str, Any]) -> Constraint:
+        """Return the grammar of a JSON Schema. Raises UserError for one that can't be used."""
+
+    @abstractmethod
+    def logprobs(self, text: str | Sequence[int]) -> Array:
+        """Return the natural log-probability (T - 1,) of each token of a text after its first."""
+
+    def stream(self, prompt: str | Sequence[int], how: Decoding = GREEDY) -> Stream:
+        """Begin to write on from a prompt, given as text or as ids.
+
+        Raises UserError for an empty prompt where the model has no token to begin with, for one that leaves no room
+        in the context (unless `how.cut`), and for settings that mean nothing.
+        """
+        sampling.check(how)
+        ids, truncated = self._fitted(self.tokens(prompt) if isinstance(prompt, str) else list(prompt), how)
+        constraint = None if how.schema is None else self.constraint(how.schema)
+        return Stream(self, ids, truncated, how, constraint)
+
+    def complete(self, prompt: str | Sequence[int], how: Decoding = GREEDY, n: int = 1) -> list[Completion]:
+        """Write `n` completions, with the seeds `how.seed`, `how.seed` + 1, …"""
+        return [self.stream(prompt, replace(how, seed=how.seed + i)).finished() for i in range(n)]
+
+    def _fitted(self, ids: list[int], how: Decoding) -> tuple[list[int], bool]:
+        if not ids:
+            raise UserError("The prompt is empty, and this model has no token to begin with. Give some text.")
+        room = self.context - 1
+        if len(ids) <= room:
+            return ids, False
+        if not how.cut:
+            raise UserError(
+                f"The prompt has {len(ids)} tokens, and the model reads {self.context} with its answer. "
+                "Shorten it, or ask for it to be cut."
+            )
+        room = max(room + 1 - how.max_tokens, self.context // 2)
+        head = ids[:1] if ids[:1] == self.tokens("")[:1] else []
+        return [*head, *ids[len(ids) - room + len(head) :]], True
