@@ -17,7 +17,7 @@ from minikin.base.types import TokenSignals
 from minikin.equations import sequence
 from minikin.feed.align import Alignment
 from minikin.feed.decoder import Asked, head_of, states
-from minikin.feed.packed import learnt_offsets, tokens
+from minikin.feed.rows import learnt_offsets, tokens
 from minikin.teachers.token_signals import Kept
 from minikin.train.token_objectives import KNOWN, TokenLoss, TokenObjective, check
 

@@ -13,7 +13,7 @@ from minikin.base.errors import UserError
 from minikin.equations.sequence import FLOOR
 from minikin.feed.align import Alignment
 from minikin.feed.decoder import Asked, head_of, states
-from minikin.feed.packed import learnt_offsets, positions, tokens
+from minikin.feed.rows import learnt_offsets, positions, tokens
 
 ROWS = packed([[5, 3, 4], [7], [2, 9], [1, 1, 6]], width=14)
 

@@ -15,7 +15,7 @@ from minikin.base.errors import TeacherError
 from minikin.equations import sequence
 from minikin.feed.align import Alignment, matched
 from minikin.feed.decoder import Asked
-from minikin.feed.packed import tokens
+from minikin.feed.rows import tokens
 from minikin.teachers import token_signals as store
 from minikin.teachers.token_signals import Kept
 

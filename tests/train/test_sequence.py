@@ -159,7 +159,7 @@ def test_the_processes_shares_make_up_the_batch(workers, rows):
 
 
 def test_prompts_end_before_the_first_learnt_token():
-    from minikin.feed.packed import tokens
+    from minikin.feed.rows import tokens
 
     found = prompts(tokens(ROWS, np.arange(24)))
     expected = []

@@ -16,7 +16,7 @@ Text: TypeAlias = str | tuple[str, str]
 """One text, or a pair of texts."""
 
 Array: TypeAlias = NDArray[Any]
-Family: TypeAlias = Literal["static", "encoder"]
+Family: TypeAlias = Literal["static", "encoder", "decoder"]
 Scheme: TypeAlias = Literal["fp32", "int8", "int4", "int4-int8"]
 """How weights are stored: `int4-int8` keeps embeddings in 4 bits and linear layers in 8."""
 
@@ -244,7 +244,10 @@ class Student:
     """A model as a plain value: configuration, weights in numpy, tokenizer and label names.
 
     For `encoder`, `config` holds BertConfig keys and `tensors` the state of
-    BertForSequenceClassification by its own names. For `static`, see `students/static.py`.
+    BertForSequenceClassification by its own names. For `static`, see `students/static.py`. For `decoder`, `config`
+    holds the transformers configuration's keys (`model_type` and `architectures` among them), `tensors` the state of
+    AutoModelForCausalLM without a tied output, `labels` is empty, `max_length` is the context in tokens, and
+    `tokenizer_config` names the special tokens and holds the chat template.
     Training turns it into a module and back; pruning, trimming and quantizing map it to another.
     """
 
@@ -256,6 +259,7 @@ class Student:
     max_length: int
     temperature: float = 1.0
     scheme: Scheme = "fp32"
+    tokenizer_config: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def parameters(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from minikin.data import near
 from minikin.data.faults import Bag
 
 PRECEDENCE = ("test", "calibration", "validation", "train", "unlabelled")
+Conflicts: TypeAlias = Literal["majority", "all"]
 GUARDED = ("test", "calibration", "validation")
 """Splits that must not be seen, not even nearly, by those after them."""
 
@@ -39,9 +41,14 @@ class Kept:
     clusters_N: Array
 
 
-def keep_apart(sides: Mapping[str, Side], bag: Bag, seed: int, progress: Progress) -> Kept:
-    """Return which rows of each split stay, after noting in `bag` every one that goes."""
-    alive = {role: _within(role, sides[role], bag) for role in PRECEDENCE if role in sides}
+def keep_apart(
+    sides: Mapping[str, Side], bag: Bag, seed: int, progress: Progress, *, conflicts: Conflicts = "majority"
+) -> Kept:
+    """Return which rows of each split stay, after noting in `bag` every one that goes.
+
+    `conflicts` says what becomes of equal training texts with different codes: `all` keeps one row of each code.
+    """
+    alive = {role: _within(role, sides[role], bag, conflicts) for role in PRECEDENCE if role in sides}
     roles = list(alive)
     hashes = np.concatenate([sides[role].hashes_N[alive[role]] for role in roles])
     owner = np.concatenate([np.full(len(alive[role]), k) for k, role in enumerate(roles)])
@@ -75,7 +82,7 @@ class _Chosen(Sequence[Text]):
         return self._sources[int(self._owner_N[i])][int(self._at_N[i])]
 
 
-def _within(role: str, side: Side, bag: Bag) -> Array:
+def _within(role: str, side: Side, bag: Bag, kept: Conflicts) -> Array:
     """Return the indices of a split that stay when only the split itself is looked at."""
     n = len(side.hashes_N)
     order = np.argsort(side.hashes_N, kind="stable")
@@ -90,9 +97,12 @@ def _within(role: str, side: Side, bag: Bag) -> Array:
         (conflicts if len(codes) > 1 else repeats).append(twins if len(codes) > 1 else twins[1:])
         if dropping:
             stays_N[twins] = False
-            if 2 * counts.max() > len(twins):
+            if kept == "all":
+                stays_N[twins[np.unique(side.codes_N[twins], return_index=True)[1]]] = True
+            elif 2 * counts.max() > len(twins):
                 stays_N[twins[side.codes_N[twins] == codes[counts.argmax()]][0]] = True
-    bag.rows("conflict" if dropping else "conflict-kept", role, np.sort(side.rows_N[np.concatenate(conflicts)]))
+    kind = "answers" if kept == "all" else "conflict" if dropping else "conflict-kept"
+    bag.rows(kind, role, np.sort(side.rows_N[np.concatenate(conflicts)]))
     if dropping:
         bag.rows("duplicate", role, np.sort(side.rows_N[np.concatenate(repeats)]))
     return np.flatnonzero(stays_N)

@@ -73,10 +73,10 @@ def read(
     labels, splits = _labelled(sides, kept.indices, names, bag)
     bag.raise_if_fatal()
     progress(0.9, "splitting")
-    splits |= _made(splits["train"], [role for role, source in sources.items() if not source], kept.clusters_N, seed)
-    splits.setdefault("unlabelled", _view(splits["train"], np.zeros(0, np.int64)))
+    splits |= made(splits["train"], [role for role, source in sources.items() if not source], kept.clusters_N, seed)
+    splits.setdefault("unlabelled", view(splits["train"], np.zeros(0, np.int64)))
     progress(1.0, "read")
-    return Data(**splits, labels=labels, faults=bag.faults(), digest=_digest(splits, labels))
+    return Data(**splits, labels=labels, faults=bag.faults(), digest=digest_of(splits, labels))
 
 
 def _part(
@@ -111,7 +111,7 @@ def _clean(
     codes: list[int] = []
     rows: list[int] = []
     for row, *values in zip(batch.rows, *batch.columns, strict=True):
-        parts = [_plain(value) for value in values]
+        parts = [plain(value) for value in values]
         if any(part is None for part in parts):
             bag.row("broken-row", role, row, f"row {row}: a list or an object where a text should be")
             continue
@@ -134,7 +134,7 @@ def _clean(
     return texts, codes, rows
 
 
-def _plain(value: Any) -> str | None:
+def plain(value: Any) -> str | None:
     """Return a cell as text ('' if it is not there), or None if it is no single value."""
     if isinstance(value, str):
         return value
@@ -214,20 +214,21 @@ def _texts(part: Side | Split) -> Texts:
     return part.texts
 
 
-def _view(part: Split, indices: Array) -> Split:
+def view(part: Split, indices: Array) -> Split:
+    """Return the examples of a split that was read here, without copying any text."""
     return Split(_texts(part).take(indices), part.labels_N[indices], part.rows_N[indices])
 
 
-def _made(train: Split, absent: Sequence[str], clusters_N: Array, seed: int) -> dict[str, Split]:
+def made(train: Split, absent: Sequence[str], clusters_N: Array, seed: int) -> dict[str, Split]:
     """Return the splits that are absent, taken from the training rows, and what is left of these."""
     held_out = min(HELD_OUT_SHARE, max(HELD_OUT_ROWS / len(train), HELD_OUT_FLOOR))
     shares = {role: TEST_SHARE if role == "test" else held_out for role in absent}
     chosen = splitting.make(train.labels_N, shares, seed, groups_N=clusters_N)
     chosen["train"] = chosen.pop(splitting.REST)
-    return {role: _view(train, indices) for role, indices in chosen.items()}
+    return {role: view(train, indices) for role, indices in chosen.items()}
 
 
-def _digest(splits: Mapping[str, Split], labels: Sequence[str]) -> str:
+def digest_of(splits: Mapping[str, Split], labels: Sequence[str]) -> str:
     """Return a hash of the content of all splits, whatever files they came from."""
     parts = [
         [role, digest.of_texts(splits[role].texts), hashlib.sha256(splits[role].labels_N.tobytes()).hexdigest()]

@@ -16,7 +16,7 @@ from minikin.base.errors import UserError
 from minikin.base.types import Array
 from minikin.equations.sequence import FLOOR
 from minikin.feed.align import Alignment, same_rows
-from minikin.feed.packed import Tokens
+from minikin.feed.rows import Tokens
 
 PROBE_IDS = 11
 CLOSE = {torch.float64: 1e-8, torch.float32: 3e-5}

@@ -1,62 +1,148 @@
-"""From packed rows to tensors: ids, documents and the positions that restart with each. Used to teach and to learn."""
+"""Documents packed into rows of equal length, and the attention that keeps them apart.
+
+Each row is filled with whole documents by best fit (the longest first, each into the row with the least room that
+takes it), so that little is padded; documents longer than a row are cut, and each part starts anew.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from minikin.base.types import Array, Packed
+from minikin.base import atomic
+from minikin.base.types import Array, Packed, Ragged
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FIELDS: Final = {"ids": np.int32, "learnt": np.bool_}
+ROWS: Final = {"ids": np.int32, "documents": np.int32, "learnt": np.bool_}
 
 
 @dataclass(frozen=True)
-class Tokens:
-    """B packed rows as tensors; columns in which every row is padding are left out."""
+class Documents:
+    """Token ids of D documents, and which tokens are learnt; arrays may be memory-mapped."""
 
-    ids_BT: Tensor
-    documents_BT: Tensor
-    learnt_BT: Tensor
-    positions_BT: Tensor
+    ids: Ragged
+    learnt: Ragged
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
     @property
-    def learnt_M(self) -> Tensor:
-        """Ids of the learnt tokens, in row-major order."""
-        return self.ids_BT[self.learnt_BT]
-
-    def before_learnt(self, states_BTH: Tensor) -> Tensor:
-        """The states (M, H) that predict the learnt tokens: each is that of the token before."""
-        return states_BTH[:, :-1][self.learnt_BT[:, 1:]]
-
-    def to(self, device: torch.device) -> Tokens:
-        """The same rows on another device."""
-        return Tokens(*(x.to(device) for x in (self.ids_BT, self.documents_BT, self.learnt_BT, self.positions_BT)))
+    def tokens(self) -> int:
+        """Number of tokens of all documents."""
+        return len(self.ids.values)
 
 
-def tokens(packed: Packed, rows_B: Array) -> Tokens:
-    """The chosen rows, cut to the longest of them."""
-    documents_BT = np.asarray(packed.documents_NT[rows_B], np.int64)
-    used_T = np.flatnonzero(documents_BT.any(0))
-    width = int(used_T[-1]) + 1 if len(used_T) else 1
-    return Tokens(
-        torch.from_numpy(np.asarray(packed.ids_NT[rows_B, :width], np.int64)),
-        torch.from_numpy(documents_BT[:, :width]),
-        torch.from_numpy(np.asarray(packed.learnt_NT[rows_B, :width], bool)),
-        torch.from_numpy(positions(documents_BT[:, :width])),
-    )
+def read(folder: Path) -> Documents:
+    """Open documents that data/tokens.py wrote, memory-mapped."""
+    offsets = np.load(folder / "offsets.npy")
+    ids, learnt = (Ragged(_mapped(folder / f"{name}.npy"), offsets) for name in FIELDS)
+    return Documents(ids, learnt)
 
 
-def positions(documents_BT: Array) -> Array:
-    """Position of each token in its own document (B, T); 0 for padding, which so never outgrows a position table."""
-    at_T = np.arange(documents_BT.shape[1])
-    starts_BT = np.ones(documents_BT.shape, bool)
-    starts_BT[:, 1:] = documents_BT[:, 1:] != documents_BT[:, :-1]
-    began_BT = np.maximum.accumulate(np.where(starts_BT, at_T, 0), axis=1)
-    return np.where(documents_BT > 0, at_T - began_BT, 0).astype(np.int64)
+def pack(documents: Documents, length: int, *, seed: int = 0, folder: Path | None = None) -> Packed:
+    """Pack documents into rows of `length` tokens (N, T); with `folder` the rows are written there and mapped.
+
+    Every token is in exactly one place. Which document stands where, and the order of rows, is drawn by `seed`.
+    """
+    starts_P, sizes_P = _parts(documents.ids, length)
+    row_P, at_P, rows = _placed(sizes_P, length, np.random.default_rng(seed))
+    if folder is None:
+        arrays: dict[str, Array] = {name: np.zeros((rows, length), dtype) for name, dtype in ROWS.items()}
+        _fill(arrays, documents, starts_P, sizes_P, row_P, at_P)
+        return Packed(arrays["ids"], arrays["documents"], arrays["learnt"])
+    with atomic.folder(folder) as fresh:
+        arrays = {
+            name: np.lib.format.open_memmap(fresh / f"{name}.npy", "w+", dtype, (rows, length))
+            for name, dtype in ROWS.items()
+        }
+        _fill(arrays, documents, starts_P, sizes_P, row_P, at_P)
+        for array in arrays.values():
+            array.flush()  # type: ignore[attr-defined]
+    return opened(folder)
 
 
-def learnt_offsets(packed: Packed) -> Array:
-    """Where each row's learnt tokens begin among all of them (N + 1,)."""
-    counts_N = np.asarray(packed.learnt_NT).sum(1, dtype=np.int64)
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts_N)])
+def opened(folder: Path) -> Packed:
+    """Open rows that `pack` wrote, memory-mapped."""
+    return Packed(*(_mapped(folder / f"{name}.npy") for name in ROWS))
+
+
+def attention(documents_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """Mask (B, 1, T, T), true where a token may look, and positions (B, T), which restart with each document.
+
+    A token looks at itself and at those before it in its own document; padding looks at itself alone, so that no
+    softmax is over nothing. transformers takes both as `attention_mask` (with its fused attention) and
+    `position_ids`.
+    """
+    import torch
+
+    length = documents_BT.shape[1]
+    places_T = torch.arange(length, device=documents_BT.device)
+    same_BTT = documents_BT[:, :, None] == documents_BT[:, None, :]
+    before_TT = places_T[:, None] >= places_T[None, :]
+    itself_TT = torch.eye(length, dtype=torch.bool, device=documents_BT.device)
+    mask_BTT = (same_BTT & before_TT & (documents_BT > 0)[:, :, None]) | itself_TT
+    begins_BT = torch.ones_like(documents_BT, dtype=torch.bool)
+    begins_BT[:, 1:] = documents_BT[:, 1:] != documents_BT[:, :-1]
+    begun_BT = torch.where(begins_BT, places_T, 0).cummax(dim=1).values
+    return mask_BTT[:, None], places_T - begun_BT
+
+
+def _mapped(path: Path) -> Array:
+    """A memory-mapped array; an empty file can't be mapped."""
+    array: Array = np.load(path, mmap_mode="r") if path.stat().st_size > 128 else np.load(path)
+    return array
+
+
+def _parts(ids: Ragged, length: int) -> tuple[Array, Array]:
+    """Where each part begins in the flat tokens, and its length: documents cut into parts of at most `length`."""
+    sizes_D = ids.lengths_N
+    counts_D = -(-sizes_D // length)
+    document_P = np.repeat(np.arange(len(sizes_D)), counts_D)
+    first_D = np.cumsum(counts_D) - counts_D
+    within_P = (np.arange(len(document_P)) - first_D[document_P]) * length
+    return ids.offsets[document_P] + within_P, np.minimum(length, sizes_D[document_P] - within_P)
+
+
+def _placed(sizes_P: Array, length: int, rng: np.random.Generator) -> tuple[Array, Array, int]:
+    """Row and place in it of each part, and the number of rows."""
+    row_P, at_P = np.zeros(len(sizes_P), np.int64), np.zeros(len(sizes_P), np.int64)
+    drawn = rng.permutation(len(sizes_P))
+    order = drawn[np.argsort(-sizes_P[drawn], kind="stable")]
+    rooms: list[list[int]] = [[] for _ in range(length + 1)]
+    open_rooms = 0  # bit r is set while some row has room for exactly r more tokens
+    rows = 0
+    for part in order.tolist():
+        size = int(sizes_P[part])
+        fitting = open_rooms >> size
+        if fitting:
+            room = size + (fitting & -fitting).bit_length() - 1
+            row = rooms[room].pop()
+            if not rooms[room]:
+                open_rooms ^= 1 << room
+        else:
+            row, room, rows = rows, length, rows + 1
+        row_P[part], at_P[part] = row, length - room
+        if room > size:
+            rooms[room - size].append(row)
+            open_rooms |= 1 << (room - size)
+    return rng.permutation(rows)[row_P] if rows else row_P, at_P, rows
+
+
+def _fill(
+    arrays: dict[str, Any], documents: Documents, starts_P: Array, sizes_P: Array, row_P: Array, at_P: Array
+) -> None:
+    """Copy the parts into their rows, row after row; a part's first token has nothing to be predicted from."""
+    last_row, number = -1, 0
+    for part in np.lexsort((at_P, row_P)).tolist():
+        row, at, size, start = int(row_P[part]), int(at_P[part]), int(sizes_P[part]), int(starts_P[part])
+        number = number + 1 if row == last_row else 1
+        last_row = row
+        arrays["ids"][row, at : at + size] = documents.ids.values[start : start + size]
+        arrays["documents"][row, at : at + size] = number
+        arrays["learnt"][row, at + 1 : at + size] = documents.learnt.values[start + 1 : start + size]

@@ -11,6 +11,7 @@ import numpy as np
 
 from minikin.base import atomic, extras
 from minikin.base.types import Array, Student
+from minikin.package import decoder
 
 NOT_CONFIG: Final = frozenset(
     {"_name_or_path", "torch_dtype", "transformers_version", "id2label", "label2id", "architectures", "num_labels"}
@@ -20,7 +21,10 @@ SPECIAL_TOKENS: Final = ("unk_token", "sep_token", "pad_token", "cls_token", "ma
 
 
 def write(folder: Path, student: Student) -> None:
-    """Write config.json, tokenizer files and model.safetensors (dequantized) of an encoder student."""
+    """Write config.json, tokenizer files and model.safetensors (dequantized) of an encoder or a decoder student."""
+    if student.family == "decoder":
+        decoder.write(folder, student)
+        return
     plain = student.dequantized()
     arrays = {name: np.asarray(value, np.float32) for name, value in plain.tensors.items()}
     atomic.write_json(folder / "config.json", config(student, arrays))

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification
 
 from minikin.base.types import Array, Encoded, Outputs, Saliency, Student
-from minikin.equations import saliency
 from minikin.feed.buckets import in_order
 from minikin.feed.pad import padded
+from minikin.students.seen import Seen
 
 
 def config_of(
@@ -112,9 +112,12 @@ def probe(student: Student, encoded: Encoded, batch: int = 32) -> Saliency:
     """Measure saliency on sample texts with forward passes alone (Minitron's recipe: score once, cut often)."""
     module = EncoderModule(student)
     module.eval()
-    layers = module.bert.bert.encoder.layer
-    seen = _Seen(len(layers))
-    handles = [seen.watch(i, layer) for i, layer in enumerate(layers)]
+    layers: Any = module.bert.bert.encoder.layer
+    seen = Seen(len(layers))
+    handles = [
+        seen.watch(i, layer, layer.attention.output.dense, layer.output.dense, [layer])
+        for i, layer in enumerate(layers)
+    ]
     with torch.no_grad():
         for start in range(0, len(encoded), batch):
             rows = np.arange(start, min(start + batch, len(encoded)))
@@ -123,7 +126,12 @@ def probe(student: Student, encoded: Encoded, batch: int = 32) -> Saliency:
             module(ids_BT, mask_BT, segments_BT)
     for handle in chain.from_iterable(handles):
         handle.remove()
-    return seen.saliency(student)
+    tensors = student.dequantized().tensors
+    names = {"heads": "attention.output.dense", "neurons": "output.dense"}
+    return seen.saliency(
+        int(student.config["num_attention_heads"]),
+        lambda kind, i: np.asarray(tensors[f"bert.encoder.layer.{i}.{names[kind]}.weight"]),
+    )
 
 
 def moments(student: Student, encoded: Encoded, batch: int = 64) -> dict[str, Array]:
@@ -153,48 +161,3 @@ def moments(student: Student, encoded: Encoded, batch: int = 64) -> dict[str, Ar
             mask_BT = attended_BT.bool()
             module(ids_BT, attended_BT, segments_BT)
     return sums
-
-
-class _Seen:
-    """Sums of squares of every unit's activation, over the tokens that are not padding."""
-
-    def __init__(self, layers: int) -> None:
-        self.mask_BT: Tensor | None = None
-        self.squares: dict[tuple[str, int], Array] = {}
-        self.cosines = np.zeros(layers)
-        self.count = 0
-
-    def watch(self, i: int, layer: nn.Module) -> list[Any]:
-        """Hook one layer: head outputs, neurons, and the layer as a whole."""
-        block: Any = layer
-        return [
-            block.attention.output.dense.register_forward_pre_hook(lambda _m, x: self._add("heads", i, x[0])),
-            block.output.dense.register_forward_pre_hook(lambda _m, x: self._add("neurons", i, x[0])),
-            block.register_forward_hook(lambda _m, x, y: self._layer(i, x[0], y[0] if isinstance(y, tuple) else y)),
-        ]
-
-    def _add(self, kind: str, i: int, x_BTU: Tensor) -> None:
-        values_MU = x_BTU[self.mask_BT].double().square().sum(0).numpy()
-        self.squares[kind, i] = self.squares.get((kind, i), 0) + values_MU
-
-    def _layer(self, i: int, before_BTH: Tensor, after_BTH: Tensor) -> None:
-        before_MH, after_MH = before_BTH[self.mask_BT], after_BTH[self.mask_BT]
-        self._add("hidden", i, after_BTH)
-        self.cosines[i] += float(torch.cosine_similarity(before_MH, after_MH, dim=-1).sum())
-        if i == 0:
-            self.count += len(before_MH)
-
-    def saliency(self, student: Student) -> Saliency:
-        """Turn the sums into scores: RMS activation times the norm of the outgoing weights."""
-        tensors = {name: np.asarray(t) for name, t in student.dequantized().tensors.items()}
-        heads = int(student.config["num_attention_heads"])
-        neurons, per_head = [], []
-        for i in range(len(self.cosines)):
-            prefix = f"bert.encoder.layer.{i}"
-            rms = {k: saliency.activation_magnitude(self.squares[k, i], self.count) for k in ("heads", "neurons")}
-            neurons.append(saliency.output_norm(rms["neurons"], tensors[f"{prefix}.output.dense.weight"]))
-            units = saliency.output_norm(rms["heads"], tensors[f"{prefix}.attention.output.dense.weight"])
-            per_head.append(np.sqrt(np.square(units).reshape(heads, -1).sum(1)))
-        states = [saliency.activation_magnitude(self.squares["hidden", i], self.count) for i in range(len(neurons))]
-        blocks_L = saliency.block_influence(self.cosines, self.count)
-        return Saliency(np.mean(states, 0), np.stack(per_head), np.stack(neurons), blocks_L)

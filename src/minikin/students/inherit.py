@@ -6,8 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from minikin.base import decoders
+from minikin.base.errors import UserError
 from minikin.base.types import Array, Encoded, Student
 from minikin.equations.saliency import principal_axes
+
+ENCODER_TABLE = "bert.embeddings.word_embeddings.weight"
 
 
 def reduced(vectors_VH: Array, counts_V: Array, width: int) -> Array:
@@ -24,14 +28,22 @@ def reduced(vectors_VH: Array, counts_V: Array, width: int) -> Array:
 
 
 def embeddings(student: Student, teacher_VH: Array, counts_V: Array) -> Student:
-    """Give a grown encoder the teacher's word embeddings (rows as in the student's vocabulary), reduced.
+    """Give a grown encoder or decoder the teacher's word embeddings (rows as in its vocabulary), reduced.
 
-    Rows are scaled to the spread that the student's own initialisation has.
+    An encoder's rows are scaled to a spread of 0.05, a decoder's to that of its own initialisation. Raises
+    UserError when the vocabularies differ: the rows would be other pieces'.
     """
-    name = "bert.embeddings.word_embeddings.weight"
-    width = student.tensors[name].shape[1]  # type: ignore[union-attr]
-    inherited_VW = reduced(teacher_VH - teacher_VH.mean(0), counts_V, width)
-    inherited_VW *= 0.05 / max(float(inherited_VW.std()), 1e-8)
+    decoder = student.family == "decoder"
+    name = decoders.layout(student.config).embeddings if decoder else ENCODER_TABLE
+    own_VW = np.asarray(student.tensors[name])
+    if len(own_VW) != len(teacher_VH):
+        raise UserError(
+            f"The teacher has {len(teacher_VH):,} pieces and the student {len(own_VW):,}: embeddings are only handed "
+            "down over the same vocabulary. Trim the teacher's, or grow the student without them."
+        )
+    inherited_VW = reduced(teacher_VH - teacher_VH.mean(0), counts_V, own_VW.shape[1])
+    spread = float(own_VW.std()) if decoder else 0.05
+    inherited_VW *= spread / max(float(inherited_VW.std()), 1e-8)
     return replace(student, tensors={**student.tensors, name: inherited_VW.astype(np.float32)})
 
 

@@ -18,7 +18,10 @@ from minikin.students.static import StaticModule, features_width
 
 
 def to_module(student: Student, *, inside: bool = False) -> EncoderModule | StaticModule:
-    """The module that trains; `inside` makes an encoder return hidden states, attention and relations."""
+    """The module that trains a classifier; `inside` makes an encoder return hidden states, attention and relations.
+
+    A decoder's module is feed.causal.CausalModule.
+    """
     if student.family == "static":
         return StaticModule(student)
     return EncoderModule(student, inside=inside)

@@ -21,6 +21,7 @@ def save(student: Student, folder: Path) -> None:
         "labels": student.labels,
         "max_length": student.max_length,
         "temperature": student.temperature,
+        "tokenizer_config": dict(student.tokenizer_config),
     }
     (folder / "student.json").write_text(json.dumps(about, sort_keys=True), encoding="utf-8")
     (folder / "tokenizer.json").write_text(student.tokenizer_json, encoding="utf-8")
@@ -37,4 +38,5 @@ def load(folder: Path) -> Student:
         labels=tuple(about["labels"]),
         max_length=about["max_length"],
         temperature=about["temperature"],
+        tokenizer_config=about.get("tokenizer_config", {}),
     )

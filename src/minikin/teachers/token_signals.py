@@ -23,7 +23,7 @@ from minikin.base.errors import TeacherError
 from minikin.base.types import Array, Packed, Progress, TokenSignals, no_progress
 from minikin.equations import sequence
 from minikin.feed.decoder import Asked
-from minikin.feed.packed import learnt_offsets, tokens
+from minikin.feed.rows import learnt_offsets, tokens
 
 SHARD_TOKENS = 1 << 17
 BATCH_TOKENS = 8192

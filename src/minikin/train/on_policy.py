@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from minikin.base.errors import UserError
 from minikin.feed.decoder import Asked
-from minikin.feed.packed import Tokens
+from minikin.feed.rows import Tokens
 from minikin.train.token_objectives import Source, TokenObjective
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from minikin.base.types import Array, Packed, Progress, no_progress
 from minikin.feed.buckets import in_order
 from minikin.feed.decoder import head_of, states
-from minikin.feed.packed import Tokens, tokens
+from minikin.feed.rows import Tokens, tokens
 from minikin.train import fused
 from minikin.train.loop import History, Settings, optimise
 from minikin.train.on_policy import OnPolicy

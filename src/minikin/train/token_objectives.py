@@ -14,7 +14,7 @@ from minikin.base.types import Array, TokenSignals
 from minikin.equations import feature, sequence
 from minikin.equations.sequence import Divergence
 from minikin.feed.decoder import Asked, Head
-from minikin.feed.packed import Tokens
+from minikin.feed.rows import Tokens
 from minikin.train import fused
 
 

@@ -1,0 +1,231 @@
+"""From the user's files to what the task `generate` learns from: read, clean, check, keep apart and split.
+
+Prompts with completions, chats, or raw text; the same stream, the same faults by row and the same split rules as
+`load`, which does it for labelled texts. Called by the pipeline.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+import numpy as np
+
+from minikin.base.types import UNKNOWN_LABEL, Array, Data, Progress, Split, Text, no_progress
+from minikin.data import near
+from minikin.data.apart import Side, keep_apart
+from minikin.data.clean import hash64, tidy
+from minikin.data.documents import documents, is_plain
+from minikin.data.faults import Bag
+from minikin.data.formats import Batch, batches
+from minikin.data.load import digest_of, made, plain, view
+from minikin.data.store import Texts, Writer
+
+Kind: TypeAlias = Literal["pairs", "chat", "text"]
+Message: TypeAlias = Mapping[str, str]
+
+COLUMNS: Final[Mapping[Kind, tuple[str, ...]]] = {
+    "pairs": ("prompt", "completion"),
+    "chat": ("messages",),
+    "text": ("text",),
+}
+ROLES: Final = ("system", "user", "assistant")
+ANSWER: Final = "assistant"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What a decoder learns from: splits without labels, and how their examples are written.
+
+    A text of `pairs` is (prompt, completion), one of `chat` is its messages as JSON, one of `text` a document.
+    """
+
+    data: Data
+    kind: Kind
+
+
+def read(
+    train: str,
+    *,
+    kind: Kind = "pairs",
+    columns: Sequence[str] = (),
+    test: str | None = None,
+    validation: str | None = None,
+    calibration: str | None = None,
+    unlabelled: str | None = None,
+    seed: int = 0,
+    cache: Path,
+    progress: Progress = no_progress,
+) -> Corpus:
+    """Read files (CSV, TSV, JSONL, Parquet, text) or Hub sets (`hf:owner/name[:config][:split]`) into clean splits.
+
+    `columns` are those of `COLUMNS[kind]` unless named. Absent splits are taken from the training rows, with
+    (nearly) equal examples, and the parts of one document, on one side. A prompt with several completions keeps
+    them all. Of `unlabelled` only prompts are read; a teacher will answer them. Texts stay memory-mapped in `cache`.
+
+    Raises:
+        DataError: the data can't be used; lists every fault found.
+    """
+    columns = tuple(columns) or COLUMNS[kind]
+    sources = {"train": train, "validation": validation, "calibration": calibration, "test": test}
+    wanted = [source for source in {**sources, "unlabelled": unlabelled}.items() if source[1]]
+    bag, sides = Bag(), dict[str, Side]()
+    for k, (role, source) in enumerate(wanted):
+        progress(0.4 * k / len(wanted), f"reading {role}")
+        before = bag.fatals
+        side = _part(role, str(source), kind, columns, cache, bag)
+        if len(side.texts) or role == "unlabelled":
+            sides[role] = side
+        elif bag.fatals == before:
+            bag.fatal("no-rows", f"{role}: {source} has no row that can be used")
+    bag.raise_if_fatal()
+    compared = {role: Side(_Plain(s.texts, kind), s.codes_N, s.rows_N, s.hashes_N) for role, s in sides.items()}
+    kept = keep_apart(compared, bag, seed, lambda share, words: progress(0.4 + 0.5 * share, words), conflicts="all")
+    splits = {role: _split(side, kept.indices[role]) for role, side in sides.items()}
+    groups_N = _together(kept.clusters_N, splits["train"].rows_N)
+    progress(0.9, "splitting")
+    splits |= made(splits["train"], [role for role, source in sources.items() if not source], groups_N, seed)
+    splits.setdefault("unlabelled", view(splits["train"], np.zeros(0, np.int64)))
+    _check_sizes(splits, bag)
+    bag.raise_if_fatal()
+    progress(1.0, "read")
+    return Corpus(Data(**splits, labels=(), faults=bag.faults(), digest=digest_of(splits, [kind])), kind)
+
+
+def messages(text: Text, kind: Kind) -> list[Message]:
+    """The messages of one example of `pairs` or `chat`."""
+    if kind == "chat":
+        found: list[Message] = json.loads(str(text))
+        return found
+    prompt, completion = text[0], text[1]
+    return [{"role": "user", "content": prompt}, {"role": ANSWER, "content": completion}]
+
+
+def _part(role: str, source: str, kind: Kind, columns: Sequence[str], cache: Path, bag: Bag) -> Side:
+    """Stream one source into the cache."""
+    prompts_only = role == "unlabelled" and kind == "pairs"
+    wanted = columns[:1] if prompts_only else columns
+    found: list[tuple[int, int, int]] = []
+    path = cache / f"{role}.arrow"
+    stream = documents(Path(source), role, bag) if kind == "text" and is_plain(source) else None
+    with Writer(path, 2 if kind == "pairs" else 1) as writer:
+        for batch in stream or batches(source, wanted, role, bag):
+            rows = list(_rows(batch, kind, role, prompts_only, bag))
+            if rows:
+                writer.write([list(column) for column in zip(*(row[1] for row in rows), strict=True)])
+            found += [(number, *_keys(text, kind)) for number, text in rows]
+    keys_N3 = np.array(found, np.uint64).reshape(-1, 3)
+    return Side(Texts(path), keys_N3[:, 2].astype(np.int64), keys_N3[:, 0].astype(np.int64), keys_N3[:, 1])
+
+
+def _rows(batch: Batch, kind: Kind, role: str, prompts_only: bool, bag: Bag) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Yield number and texts of the usable rows of a batch; the others go into `bag`."""
+    for row, *values in zip(batch.rows, *batch.columns, strict=True):
+        cells = [_messages(value, role, row, bag) if kind == "chat" else _cell(value) for value in values]
+        if any(cell is None for cell in cells):
+            if kind != "chat":
+                bag.row("broken-row", role, row, f"row {row}: a list or an object where a text should be")
+            continue
+        tidied = [tidy(cell or "") for cell in cells]
+        for fault in dict.fromkeys(fault for _, faults in tidied for fault in faults):
+            bag.row(fault, role, row)
+        text = tuple(part for part, _ in tidied)
+        if prompts_only:
+            text = (*text, "")
+        empty = [name for name, part in zip(_EMPTY[kind], text, strict=True) if not part and name]
+        if empty and not (prompts_only and empty == ["empty-completion"]):
+            bag.row(empty[0], role, row)
+            continue
+        yield row, text
+
+
+_EMPTY: Final[Mapping[Kind, tuple[str, ...]]] = {
+    "pairs": ("empty-prompt", "empty-completion"),
+    "chat": ("empty-text",),
+    "text": ("empty-text",),
+}
+
+
+def _cell(value: Any) -> str | None:
+    """A cell as text; objects (such as a call that is asked for) as compact JSON."""
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return plain(value)
+
+
+def _messages(value: Any, role: str, row: int, bag: Bag) -> str | None:
+    """A chat as compact JSON with tidy texts, or None after noting what is wrong with it."""
+    try:
+        raw = json.loads(value) if isinstance(value, str) else value
+        found = [{"role": m["role"], "content": tidy(m["content"])[0]} for m in raw]
+        wrong = _wrong(found)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        wrong = "not a list of objects with 'role' and 'content'"
+    if wrong:
+        empty = {"an empty prompt": "empty-prompt", "an empty answer": "empty-completion"}
+        kind = empty.get(wrong, "bad-messages")
+        bag.row(kind, role, row, "" if wrong in empty else f"row {row}: {wrong}")
+        return None
+    return json.dumps(found, ensure_ascii=False, separators=(",", ":"))
+
+
+def _wrong(found: Sequence[Message]) -> str:
+    unknown = [m["role"] for m in found if m["role"] not in ROLES]
+    if unknown:
+        return f"the role '{unknown[0]}' (known are {', '.join(ROLES)})"
+    if not found or found[-1]["role"] != ANSWER:
+        return "the last message is no answer"
+    if not any(m["role"] == "user" and m["content"] for m in found):
+        return "an empty prompt"
+    return "" if all(m["content"] for m in found if m["role"] == ANSWER) else "an empty answer"
+
+
+def _keys(text: tuple[str, ...], kind: Kind) -> tuple[int, int]:
+    """The hash under which examples count as equal (of what is asked), and that of the answer, below 2**63."""
+    if kind == "text":
+        return hash64(text[0]), 0
+    said = [message["content"] for message in messages(text if kind == "pairs" else text[0], kind)]  # type: ignore[arg-type]
+    return hash64("\n".join(said[:-1])), hash64(said[-1]) >> 1
+
+
+class _Plain(Sequence[Text]):
+    """Examples as running text, for comparing: what is said, without the JSON around it."""
+
+    def __init__(self, texts: Sequence[Text], kind: Kind) -> None:
+        self._texts, self._kind = texts, kind
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __getitem__(self, i: int) -> Text:  # type: ignore[override]
+        text = self._texts[i]
+        if self._kind == "text":
+            return text
+        return "\n".join(message["content"] for message in messages(text, self._kind))
+
+
+def _split(side: Side, indices: Array) -> Split:
+    assert isinstance(side.texts, Texts)
+    return Split(side.texts.take(indices), np.full(len(indices), UNKNOWN_LABEL), side.rows_N[indices])
+
+
+def _together(clusters_N: Array, rows_N: Array) -> Array:
+    """Groups (N,) that unite near duplicates, and parts of one document, which share a row number."""
+    places = np.arange(len(rows_N))
+    first_of_row = np.unique(rows_N, return_index=True, return_inverse=True)
+    first_of_cluster = np.unique(clusters_N, return_index=True, return_inverse=True)
+    linked = [np.stack([first[1][first[2]], places], axis=1) for first in (first_of_row, first_of_cluster)]
+    return near.clusters(len(rows_N), np.concatenate(linked))
+
+
+def _check_sizes(splits: Mapping[str, Split], bag: Bag) -> None:
+    empty = [role for role in ("train", "validation", "calibration", "test") if not len(splits[role])]
+    if empty:
+        bag.fatal(
+            "few-rows",
+            f"train: {len(splits['train'])} examples are left once the splits are made, and none for "
+            f"{', '.join(empty)}. Give more examples, or name files for these splits",
+        )

@@ -1,0 +1,147 @@
+"""Decoders as torch modules: any causal model of transformers, fed with packed rows, and its way back to a value.
+
+Teachers and students share it: both are asked for the logits, or for the states that a loss projects in chunks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from minikin.base.errors import UserError
+from minikin.base.types import Array, Student
+from minikin.feed.packed import attention
+
+NOT_CONFIG: Final = frozenset(
+    {
+        "_name_or_path",
+        "transformers_version",
+        "dtype",
+        "torch_dtype",
+        "output_hidden_states",
+        "output_attentions",
+        "return_dict",
+        "chunk_size_feed_forward",
+        "is_encoder_decoder",
+        "id2label",
+        "label2id",
+        "problem_type",
+    }
+)
+"""What transformers adds to a configuration and what says nothing of the model."""
+
+
+class CausalModule(nn.Module):
+    """A causal model over packed rows: tokens see their own document alone, and positions restart with it."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    @classmethod
+    def of(cls, student: Student) -> CausalModule:
+        """The module of a decoder's weights. Raises UserError when they don't fit the configuration."""
+        model = AutoModelForCausalLM.from_config(_config(student.config), dtype=torch.float32)
+        tensors = {name: torch.from_numpy(np.array(t)) for name, t in student.dequantized().tensors.items()}
+        try:
+            missing, unknown = model.load_state_dict(tensors, strict=False)
+        except RuntimeError as error:
+            raise UserError(f"The decoder's weights do not fit its configuration: {error}") from error
+        missing = [name for name in missing if name not in _tied(model)]
+        if missing or unknown:
+            raise UserError(
+                f"The decoder's weights do not fit its configuration: missing {missing[:4]}, unknown {unknown[:4]}."
+            )
+        model.tie_weights()
+        return cls(model.eval())
+
+    def states(self, ids_BT: Tensor, documents_BT: Tensor, *, inside: bool = False) -> tuple[Tensor, Sequence[Tensor]]:
+        """Last states (B, T, H), normalised as the output reads them, and with `inside` those of every layer,
+        embeddings first."""
+        mask, positions_BT = attention(documents_BT)
+        if self.model.config._attn_implementation == "eager":
+            # the eager implementation adds the mask to the scores
+            lowest = torch.finfo(self.model.dtype).min
+            mask = torch.zeros(mask.shape, dtype=self.model.dtype, device=mask.device).masked_fill(~mask, lowest)
+        out = self.model.base_model(
+            input_ids=ids_BT.long(),
+            attention_mask=mask,
+            position_ids=positions_BT,
+            use_cache=False,
+            output_hidden_states=inside,
+        )
+        return out.last_hidden_state, out.hidden_states or ()
+
+    def project(self, states: Tensor) -> Tensor:
+        """Logits (..., V) of states (..., H), scaled and capped as the family does."""
+        config = self.model.config
+        logits: Tensor = self.model.get_output_embeddings()(states)
+        logits = logits / getattr(config, "logits_scaling", 1.0)
+        cap = getattr(config, "final_logit_softcapping", None)
+        return logits if cap is None else torch.tanh(logits / cap) * cap
+
+    def forward(self, ids_BT: Tensor, documents_BT: Tensor) -> Tensor:
+        """Logits (B, T, V) of the token after each."""
+        return self.project(self.states(ids_BT, documents_BT)[0])
+
+    def to_student(self, like: Student) -> Student:
+        """Return the trained weights as a value."""
+        return replace(like, tensors=state(self.model), scheme="fp32")
+
+
+def student_of(
+    model: Any, tokenizer_json: str, tokenizer_config: Mapping[str, Any], max_length: int | None = None
+) -> Student:
+    """A causal model of transformers as a value; its context is what the model was made for unless given."""
+    values = {k: v for k, v in model.config.to_dict().items() if k not in NOT_CONFIG}
+    config = json.loads(json.dumps(values)) | {"architectures": [type(model).__name__]}
+    longest = int(getattr(model.config, "max_position_embeddings", 0) or 0)
+    return Student(
+        "decoder",
+        config,
+        state(model),
+        tokenizer_json,
+        (),
+        max_length or longest,
+        tokenizer_config=dict(tokenizer_config),
+    )
+
+
+def state(model: Any) -> dict[str, Array]:
+    """The weights by transformers' names in float32, without a tied output."""
+    tied = _tied(model)
+    return {
+        name: tensor.detach().cpu().float().numpy().copy()
+        for name, tensor in model.state_dict().items()
+        if name not in tied
+    }
+
+
+def tokenizer_settings(folder: Path) -> dict[str, Any]:
+    """What a checkpoint's files say of its special tokens and chat template: tokenizer_config.json, with the
+    template of chat_template.jinja where it lies beside."""
+    path, template = folder / "tokenizer_config.json", folder / "chat_template.jinja"
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if template.is_file():
+        found["chat_template"] = template.read_text(encoding="utf-8")
+    return found
+
+
+def _config(config: Mapping[str, Any]) -> Any:
+    values = {k: v for k, v in config.items() if k not in ("model_type", "architectures")}
+    return AutoConfig.for_model(config["model_type"], **json.loads(json.dumps(values)))
+
+
+def _tied(model: Any) -> set[str]:
+    """Names of the tensors that are another one's twin."""
+    if not model.config.tie_word_embeddings:
+        return set()
+    return set(model._tied_weights_keys or ())
