@@ -17,9 +17,9 @@ shown = 0
 
 def main(folder: Path) -> None:
     """Train on the store in `folder`, counting the rows that this process is shown."""
-    from toy_decoders import decoder, many
     from minikin.train.loop import Settings
     from minikin.train.token_objectives import TokenObjective
+    from toy_decoders import decoder, many
 
     rows, tokens = many(24), sequence.tokens
 

@@ -1,4 +1,4 @@
-"""THE STORY: from a recipe to a proven kin, one line per stage, top to bottom.
+"""THE STORY: from a recipe to a proven kin, one line per stage, top to bottom, for each task.
 
 recipe → data → fit → teacher → signals → plan → student → distil → prune → quantize → package → gate → kin
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minikin.base import atomic, digest, folders, machine
+from minikin.base import atomic, digest, folders, machine, manifest
 from minikin.base.console import Stages
 from minikin.base.errors import BusyError, GateFailed, UserError
 from minikin.base.types import Progress, Scheme, Student
@@ -23,7 +23,8 @@ from minikin.recipe.schema import Recipe
 from minikin.report import files
 from minikin.runtimes import Kin
 from minikin.runtimes import open as open_kin
-from minikin.steps import choose, fit, learn, material, prove, ship, teach
+from minikin.runtimes.author import Author, open_author
+from minikin.steps import choose, fit, generate, learn, material, prove, ship, teach
 from minikin.steps.context import Build, Material
 from minikin.teachers.local import LocalTeacher
 
@@ -35,7 +36,7 @@ def build(
     overrides: Sequence[str] = (),
     run: str | Path | None = None,
     quiet: bool = False,
-) -> Kin:
+) -> Kin | Author:
     """Make what the recipe says, into the folder `out`; a killed build goes on where it stopped.
 
     Finished steps lie in `run` (default: `<out>.run`). Raises GateFailed, with everything kept, when the
@@ -49,7 +50,8 @@ def build(
     fresh = not run_root.exists()
     try:
         with folders.lock(out), folders.lock(run_root):
-            return _build(Build(recipe, out, folders.RunFolder(run_root), Stages(quiet)))
+            at = Build(recipe, out, folders.RunFolder(run_root), Stages(quiet))
+            return _write(at) if recipe.task == "generate" else _sort(at)
     except UserError as error:
         # a folder that another build has just made is not ours to remove
         if fresh and not isinstance(error, BusyError):
@@ -76,7 +78,8 @@ class Made:
     schemes: Sequence[Mapping[str, Any]]
 
 
-def _build(at: Build) -> Kin:
+def _sort(at: Build) -> Kin:
+    """The line for `classify`."""
     data = material.data(at)
     found = teach.found(at, data) if at.recipe.teacher else None
     kept = learn.pieces(at, data, found)
@@ -91,6 +94,25 @@ def _build(at: Build) -> Kin:
     scheme, schemes = ship.scheme_for(at, student, chosen.schemes, data)
     kin = packaged(at, texts, ship.rounded(at, student, scheme, data), at.out)
     return proven(at, texts, Made(kin, scheme, student, teacher, alone, chosen, schemes))
+
+
+def _write(at: Build) -> Author:
+    """The line for `generate`."""
+    corpus = generate.material.data(at)
+    came = generate.learn.found(at)
+    voice = generate.material.voice(at, corpus, came)
+    rows = generate.material.rows(at, corpus, voice)
+    chosen, front = generate.ship.planned(at, corpus, came, voice, rows)
+    teacher = generate.learn.tuned(at, came, voice, rows)
+    signals = generate.learn.asked(at, teacher, rows) if teacher else None
+    student = generate.learn.distilled(at, chosen, teacher, voice, rows, signals)
+    control = teacher is not None and _wants_control(at.recipe)
+    alone = generate.learn.control(at, chosen, came, voice, rows) if control else None
+    mix, mixes = generate.ship.scheme_for(at, student, corpus)
+    kin = generate.ship.packaged(at, corpus, student, mix)
+    proof = generate.prove.judged(at, corpus, kin, student, teacher, alone, {"front": front, "mixes": mixes})
+    sealed(at, proof, teacher=generate.learn.about(at), data_sha256=corpus.data.digest)
+    return open_author(at.out)
 
 
 def _wants_control(recipe: Recipe) -> bool:
@@ -125,22 +147,27 @@ def proven(at: Build, texts: Material, made: Made) -> Kin:
 
     folder = at.step("gate", "gate", inputs, "measuring the packaged file beside the rest", do)
     story = json.loads((folder / "story.json").read_text(encoding="utf-8"))
+    sealed(at, story, teacher=_about(made.teacher), data_sha256=texts.data.digest)
+    return open_kin(at.out, threads=1)
+
+
+def sealed(at: Build, story: dict[str, Any], *, teacher: dict[str, Any] | None, data_sha256: str) -> None:
+    """Write what was measured into manifest, card and report. Raises GateFailed when the recipe's floor is missed."""
     story["seconds"] = {name: round(took, 1) for name, took in at.stages.seconds.items()}
     package.seal(
         at.out,
         measurements=story["measurements"],
         gate=story["gate"],
-        teacher=_about(made.teacher),
-        machine=stamp,
+        teacher=teacher,
+        machine=story["machine"],
         recipe_sha256=digest.of_value(at.recipe.model_dump()),
-        data_sha256=texts.data.digest,
+        data_sha256=data_sha256,
         seeds=story["seeds"],
         story=story,
     )
     write_report(at.out)
     if not story["gate"]["passed"]:
         raise GateFailed(story["gate"]["reasons"], str(at.out))
-    return open_kin(at.out, threads=1)
 
 
 def judged(at: Build, texts: Material, made: Made, progress: Progress) -> dict[str, Any]:
@@ -168,8 +195,9 @@ def judged(at: Build, texts: Material, made: Made, progress: Progress) -> dict[s
 def write_report(folder: str | Path) -> Path:
     """(Re)write `report.html` and the model card of a kin from what its build measured."""
     folder = Path(folder)
-    kin = open_kin(folder, threads=1)
-    return files.write(folder, kin.manifest)
+    written = manifest.read(folder)
+    manifest.verify(folder, written)
+    return files.write(folder, written)
 
 
 def _extra(at: Build, texts: Material) -> dict[str, Any]:

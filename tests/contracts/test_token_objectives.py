@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from toy_decoders import VOCABULARY, decoder, many
 from minikin.base.errors import UserError
 from minikin.base.types import TokenSignals
 from minikin.equations import sequence
@@ -20,6 +19,7 @@ from minikin.feed.decoder import Asked, head_of, states
 from minikin.feed.rows import learnt_offsets, tokens
 from minikin.teachers.token_signals import Kept
 from minikin.train.token_objectives import KNOWN, TokenLoss, TokenObjective, check
+from toy_decoders import VOCABULARY, decoder, many
 
 ROWS = many(6)
 COUNT = int(ROWS.learnt_NT.sum())

@@ -8,12 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toy_decoders import VOCABULARY, decoder, packed
 from minikin.base.errors import UserError
 from minikin.equations.sequence import FLOOR
 from minikin.feed.align import Alignment
 from minikin.feed.decoder import Asked, head_of, states
 from minikin.feed.rows import learnt_offsets, positions, tokens
+from toy_decoders import VOCABULARY, decoder, packed
 
 ROWS = packed([[5, 3, 4], [7], [2, 9], [1, 1, 6]], width=14)
 

@@ -8,12 +8,12 @@ import torch
 
 pytest.importorskip("peft", reason="adapters need the package peft")
 
-from toy_decoders import decoder, many
 from minikin.base.errors import UserError
 from minikin.students.adapters import adapted, merged
 from minikin.train.loop import Settings
 from minikin.train.sequence import cross_entropy, distil
 from minikin.train.token_objectives import TokenObjective
+from toy_decoders import decoder, many
 
 ROWS = many(12)
 

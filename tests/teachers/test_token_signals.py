@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from toy_decoders import VOCABULARY, decoder, many
 from minikin.base.errors import TeacherError
 from minikin.equations import sequence
 from minikin.feed.align import Alignment, matched
@@ -18,6 +17,7 @@ from minikin.feed.decoder import Asked
 from minikin.feed.rows import tokens
 from minikin.teachers import token_signals as store
 from minikin.teachers.token_signals import Kept
+from toy_decoders import VOCABULARY, decoder, many
 
 ROWS = many(24)
 ALL = np.arange(24)

@@ -16,7 +16,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from toy_decoders import decoder, many
 from minikin.base.errors import UserError
 from minikin.feed.decoder import Asked
 from minikin.teachers import token_signals as store
@@ -24,6 +23,7 @@ from minikin.train.loop import History, Settings, _Shares
 from minikin.train.on_policy import OnPolicy, answered, prompts
 from minikin.train.sequence import cross_entropy, distil
 from minikin.train.token_objectives import TokenObjective
+from toy_decoders import decoder, many
 
 ROWS = many(24)
 SETTINGS = Settings(epochs=3, batch=5, learning_rate=5e-3, seed=1)

@@ -161,7 +161,9 @@ def _check_keys(path: Path, raw: Mapping[str, Any]) -> None:
         if not isinstance(raw.get(key), kind)
     ]
     if not faults:
-        if not raw["labels"] or not all(isinstance(label, str) for label in raw["labels"]):
+        if (not raw["labels"] and raw["task"] != "generate") or not all(
+            isinstance(label, str) for label in raw["labels"]
+        ):
             faults.append("labels are not a list of names")
         if raw["max_length"] < 1:
             faults.append("max_length is below 1")

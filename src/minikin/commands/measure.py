@@ -23,7 +23,7 @@ from minikin.measure.quality import Quality, quality
 from minikin.report import words
 from minikin.runtimes import ENGINES, Kin
 from minikin.runtimes import open as open_kin
-from minikin.runtimes.load import load
+from minikin.runtimes.load import load_kin
 
 TIMED_TEXTS = 256
 TEACHER_CALLS = 60
@@ -75,11 +75,11 @@ def bench(
 def _engines(folder: Path, wanted: str, threads: int) -> list[Kin]:
     """Open the kin by the engine that was asked for, or by every one that can run it here."""
     if wanted != "all":
-        return [load(folder, threads=threads, engine=wanted or None)]
+        return [load_kin(folder, threads=threads, engine=wanted or None)]
     kins = []
     for name in ENGINES:
         try:
-            kins.append(load(folder, threads=threads, engine=name))
+            kins.append(load_kin(folder, threads=threads, engine=name))
         except (KinError, ImportError) as error:
             progress.print(f"[dim]{name}: {escape(str(error))}[/]")
     if not kins:

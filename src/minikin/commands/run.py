@@ -20,7 +20,7 @@ from minikin.base.types import Answer, Text
 from minikin.commands import texts as reading
 from minikin.commands.texts import Arriving, Bad, Wanted
 from minikin.runtimes import Kin
-from minikin.runtimes.load import load
+from minikin.runtimes.load import load_kin
 
 TOGETHER = 256
 """At most so many texts are answered together; fewer when no more have arrived."""
@@ -49,7 +49,7 @@ def run(folder: Path, given: tuple[str, ...], file: Path | None, form: str, colu
     if not given and file is None and sys.stdin.isatty():
         raise UserError('Give a text ("…"), a file with --file, or pipe lines, JSONL or CSV in.')
     started = time.perf_counter()
-    kin = load(folder, threads=how.threads, engine=how.engine)
+    kin = load_kin(folder, threads=how.threads, engine=how.engine)
     loaded_s = time.perf_counter() - started
     wanted = Wanted(kin.manifest.pair, columns, usual_columns(kin.folder))
     tally = Tally()

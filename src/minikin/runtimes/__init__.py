@@ -44,6 +44,8 @@ def open(
     manifest = manifests.read(path)
     if verify:
         manifests.verify(path, manifest)
+    if manifest.task == "generate":
+        raise KinError(f"The kin in {path} writes, it does not sort texts. Ask it with: minikin run {path} PROMPT")
     if manifest.runtime not in RUNTIMES:
         raise KinError(
             f"{path / manifests.NAME} wants the runtime {manifest.runtime!r}, and this minikin has "

@@ -6,14 +6,18 @@ import re
 from os import PathLike
 from pathlib import Path
 
+from minikin.base import manifest as manifests
 from minikin.base.errors import KinError
 from minikin.base.extras import need
 from minikin.runtimes import Kin, open
+from minikin.runtimes.author import RUNTIME, Author, open_author
 
 HUB_NAME = re.compile(r"^[\w.-]+/[\w.-]+$")
 
 
-def load(folder: str | PathLike[str], *, threads: int = 1, verify: bool = True, engine: str | None = None) -> Kin:
+def load(
+    folder: str | PathLike[str], *, threads: int = 1, verify: bool = True, engine: str | None = None
+) -> Kin | Author:
     """Load a kin and verify its files; `folder` may be a Hub name such as `owner/kin`.
 
     `engine` is `kernel`, `onnx` or `torch`; by default the kernel, where the kin and this install have it.
@@ -21,10 +25,22 @@ def load(folder: str | PathLike[str], *, threads: int = 1, verify: bool = True, 
     Raises KinError for a folder that is no kin, was changed, or is of a newer schema, and for a name that is
     neither a folder nor found on the Hub (or in its local cache when offline).
     """
+    path = _found(folder)
+    if manifests.read(path).runtime == RUNTIME:
+        return open_author(path, threads=threads, verify=verify)
+    return open(path, threads=threads, verify=verify, engine=engine)
+
+
+def load_kin(folder: str | PathLike[str], *, threads: int = 1, verify: bool = True, engine: str | None = None) -> Kin:
+    """Load a kin that sorts texts, as `load` does; raises KinError for one that writes."""
+    return open(_found(folder), threads=threads, verify=verify, engine=engine)
+
+
+def _found(folder: str | PathLike[str]) -> Path:
     path = Path(folder)
     if not path.exists() and HUB_NAME.match(str(folder)):
-        path = _from_hub(str(folder))
-    return open(path, threads=threads, verify=verify, engine=engine)
+        return _from_hub(str(folder))
+    return path
 
 
 def _from_hub(name: str) -> Path:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from minikin.base import atomic, machine
 from minikin.base.errors import UserError
@@ -35,7 +35,9 @@ def limits_of(recipe: Recipe) -> Limits:
 def candidates_of(recipe: Recipe, teacher_shape: tuple[int, int, int, int] | None) -> list[Candidate]:
     """What the recipe allows: one shape if it names one, else every shape of the families that it admits."""
     spec = recipe.student
-    schemes: tuple[Scheme, ...] = ("int8", "int4", "int4-int8") if recipe.quantize == "auto" else (recipe.quantize,)
+    schemes: tuple[Scheme, ...] = ("int8", "int4", "int4-int8")
+    if recipe.quantize != "auto":
+        schemes = (cast(Scheme, recipe.quantize),)  # recipe/consistent.py has kept the decoders' away
     starts = ["cut", "grown"] if spec.start == "auto" else [spec.start]
     families = ["static", "encoder"] if spec.family == "auto" else [spec.family]
     if spec.size or spec.hidden or spec.layers:

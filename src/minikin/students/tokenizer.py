@@ -1,4 +1,4 @@
-"""A WordPiece tokenizer of one's own, for recipes without a teacher to take one from."""
+"""Tokenizers of one's own, for recipes without a teacher to take one from: WordPiece, and byte-level BPE."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 REPEATS = 1000
+END = "<|endoftext|>"
+"""What ends a text of a decoder of one's own."""
 
 
 def learn(texts: Iterable[str], vocabulary: int = 4000) -> str:
@@ -43,6 +45,24 @@ def learn(texts: Iterable[str], vocabulary: int = 4000) -> str:
     spec: dict[str, Any] = json.loads(tokenizer.to_str())
     spec["added_tokens"] = [token for token in spec["added_tokens"] if token["content"] in SPECIAL]
     return json.dumps(spec, ensure_ascii=False)
+
+
+def learn_bytes(texts: Iterable[str], vocabulary: int = 1024) -> tuple[str, dict[str, Any]]:
+    """Learn a byte-level BPE from texts, split into words as GPT-2's; returns its JSON and what it names special.
+
+    It reads any input: every byte is a piece. The same texts give the same tokenizer.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[END],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer.to_str(), {"eos_token": END, "pad_token": END}
 
 
 def _counted(tokenizer: Any, texts: Iterable[str]) -> Counter[str]:

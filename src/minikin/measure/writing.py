@@ -1,0 +1,120 @@
+"""How well something writes: exact answers and the likelihood of people's answers, with intervals, and how fast."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from minikin.base.types import Array, Completion, Progress, no_progress
+from minikin.equations import intervals
+
+
+class Writes(Protocol):
+    """Something that is asked and writes: a loaded kin."""
+
+    def __call__(self, prompt: Any) -> Completion:
+        """Answer one prompt."""
+        ...
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written to N prompts, which of it is exact, and how long each answer took."""
+
+    answers: tuple[str, ...]
+    exact_N: Array
+    latency_ms_N: Array
+    prefill_tokens_per_s: float
+    decode_tokens_per_s: float
+    first_token_ms_p50: float
+
+    def summary(self, seed: int) -> dict[str, Any]:
+        """Plain values; `accuracy` is the share of exact answers, as the classifiers' tables have it."""
+        return {
+            "accuracy": float(self.exact_N.mean()),
+            "accuracy_interval": list(intervals.mean_interval(self.exact_N, seed=seed)),
+            "latency_ms_p50": float(np.percentile(self.latency_ms_N, 50)),
+            "latency_ms_p95": float(np.percentile(self.latency_ms_N, 95)),
+            "prefill_tokens_per_s": self.prefill_tokens_per_s,
+            "decode_tokens_per_s": self.decode_tokens_per_s,
+            "first_token_ms_p50": self.first_token_ms_p50,
+        }
+
+
+def same(answer: str, reference: str) -> bool:
+    """Whether two answers say the same: equal JSON values where both are JSON, else equal but for white space."""
+    try:
+        return bool(json.loads(answer) == json.loads(reference))
+    except ValueError:
+        return " ".join(answer.split()) == " ".join(reference.split())
+
+
+def written(
+    ask: Writes, prompts: Sequence[Any], references: Sequence[str], progress: Progress = no_progress
+) -> Written:
+    """Ask for every answer, one after the other, and compare it with people's."""
+    completions: list[Completion] = []
+    took = []
+    for i, prompt in enumerate(prompts):
+        started = time.perf_counter()
+        completions.append(ask(prompt))
+        took.append(1e3 * (time.perf_counter() - started))
+        progress((i + 1) / len(prompts), f"{i + 1:,} answers")
+    exact_N = np.array([same(c.text, r) for c, r in zip(completions, references, strict=True)], float)
+    timings = [c.timing for c in completions]
+    return Written(
+        tuple(c.text for c in completions),
+        exact_N,
+        np.array(took),
+        _rate(sum(t.read for t in timings), sum(t.prefill_s for t in timings)),
+        _rate(sum(max(0, t.written - 1) for t in timings), sum(t.decode_s for t in timings)),
+        1e3 * float(np.median([t.prefill_s for t in timings])),
+    )
+
+
+def _rate(tokens: int, seconds: float) -> float:
+    return tokens / seconds if seconds > 0 else 0.0
+
+
+def perplexity(
+    logprobs: Callable[[Sequence[int]], Array], documents: Sequence[Array], learnt: Sequence[Array], seed: int
+) -> dict[str, Any]:
+    """Perplexity of the learnt tokens of D documents, with a 95 % bootstrap interval over documents.
+
+    `logprobs` gives the natural log-probability (T - 1,) of each token of a document after its first.
+    """
+    nats_D, counts_D = [], []
+    for ids_T, learnt_T in zip(documents, learnt, strict=True):
+        wanted_T = np.asarray(learnt_T)[1:]
+        if not wanted_T.any():
+            continue
+        nats_D.append(-float(np.asarray(logprobs([int(i) for i in ids_T]))[wanted_T].sum()))
+        counts_D.append(int(wanted_T.sum()))
+    nats, counts = np.array(nats_D), np.array(counts_D)
+    draws = np.random.default_rng(seed).integers(len(nats), size=(1000, len(nats)))
+    spread = np.exp(nats[draws].sum(1) / counts[draws].sum(1))
+    return {
+        "perplexity": float(np.exp(nats.sum() / counts.sum())),
+        "perplexity_interval": [float(v) for v in np.quantile(spread, [0.025, 0.975])],
+    }
+
+
+class Nearest:
+    """The baseline that needs no model: the answer of the training prompt nearest by TF-IDF of words and characters."""
+
+    def __init__(self, prompts: Sequence[str], answers: Sequence[str]) -> None:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.pipeline import make_union
+
+        self._features = make_union(TfidfVectorizer(), TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4)))
+        self._known = self._features.fit_transform(list(prompts))
+        self._answers = list(answers)
+
+    def answer(self, prompt: str) -> str:
+        """The nearest prompt's answer."""
+        return self._answers[int((self._known @ self._features.transform([prompt]).T).toarray().argmax())]

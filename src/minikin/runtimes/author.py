@@ -1,0 +1,112 @@
+"""A loaded kin that writes: what `minikin.load` returns for the task `generate`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeAlias, overload
+
+from minikin.base import manifest as manifests
+from minikin.base.errors import KinError, UserError
+from minikin.base.manifest import Manifest
+from minikin.base.types import Completion, Decoding, Generator, Stream
+from minikin.feed.speech import Speaker, Spoken
+
+RUNTIME = "llama_cpp"
+Message: TypeAlias = Mapping[str, str]
+Prompt: TypeAlias = str | Sequence[Message]
+"""What is asked: a text, or the messages of a chat so far."""
+
+
+class Author:
+    """A small model that writes on from what it is asked. Safe to share between threads."""
+
+    def __init__(self, folder: Path, manifest: Manifest, generator: Generator) -> None:
+        self.folder, self.manifest, self.generator = folder, manifest, generator
+        self.kind = str(manifest.raw.get("kind", "pairs"))
+        settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        self._speaker = Speaker((folder / "tokenizer.json").read_text(encoding="utf-8"), settings)
+        self.usual = Decoding(max_tokens=int(manifest.raw.get("new_tokens", 128)))
+
+    @property
+    def engine(self) -> str:
+        """Name of what writes."""
+        return str(getattr(self.generator, "name", type(self.generator).__name__))
+
+    @overload
+    def __call__(self, prompt: str, how: Decoding | None = None) -> Completion: ...
+
+    @overload
+    def __call__(self, prompt: list[str], how: Decoding | None = None) -> list[Completion]: ...
+
+    def __call__(self, prompt: Any, how: Decoding | None = None) -> Completion | list[Completion]:
+        """Write one completion, or one for each of a list of texts, in order. Raises UserError for no text."""
+        if isinstance(prompt, list) and all(isinstance(one, str) for one in prompt):
+            return [self.complete(one, how)[0] for one in prompt]
+        return self.complete(prompt, how)[0]
+
+    def complete(self, prompt: Prompt, how: Decoding | None = None, n: int = 1) -> list[Completion]:
+        """Write `n` completions, with the seeds `how.seed`, `how.seed` + 1, …"""
+        how = how or self.usual
+        return [self._finished(self.stream(prompt, replace(how, seed=how.seed + i))) for i in range(n)]
+
+    def stream(self, prompt: Prompt, how: Decoding | None = None) -> Stream:
+        """Begin to write; iterate over the pieces of text."""
+        return self.generator.stream(self.ids(prompt), how or self.usual)
+
+    def ids(self, prompt: Prompt) -> list[int]:
+        """Tokens of a prompt as the model was trained to read it; what names a special token is plain text."""
+        if isinstance(prompt, str):
+            if not prompt.strip():
+                raise UserError("The prompt is empty. Give some text.")
+            if self.kind == "text":
+                return self._opened(prompt)
+            prompt = [{"role": "user", "content": prompt}]
+        if self.kind == "text":
+            raise UserError("This kin continues texts: it was trained on no chats. Give a text.")
+        return [int(i) for i in self._speaker.prompt(prompt)]
+
+    def spoken(self, texts: Sequence[Any], kind: str) -> list[Spoken]:
+        """Whole examples as tokens, with those that are learnt: texts, (prompt, completion) pairs, or chats as JSON."""
+        if kind == "text":
+            return self._speaker.texts([str(text) for text in texts])
+        chats = [json.loads(text) if isinstance(text, str) else _pair(text) for text in texts]
+        return self._speaker.chats(chats)
+
+    def _opened(self, text: str) -> list[int]:
+        """A text that goes on: without the mark of its end."""
+        ids = [int(i) for i in self._speaker.texts([text])[0].ids_T]
+        return ids[:-1] if ids and ids[-1] in self._speaker.ends else ids
+
+    @staticmethod
+    def _finished(stream: Stream) -> Completion:
+        for _ in stream:
+            pass
+        return stream.completion
+
+    def __repr__(self) -> str:
+        return f"<Author {self.manifest.family} {self.manifest.scheme}, {self.manifest.size_mib:.2f} MiB>"
+
+
+def _pair(text: Sequence[str]) -> list[Message]:
+    prompt, completion = text
+    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}]
+
+
+def open_author(folder: str | PathLike[str], *, threads: int = 1, verify: bool = True) -> Author:
+    """Load the kin in `folder` with llama.cpp; `verify` compares every file with its SHA-256 first.
+
+    Raises KinError for a folder that is no kin that writes, or was changed, and MissingExtra without llama.cpp.
+    """
+    path = Path(folder)
+    manifest = manifests.read(path)
+    if manifest.runtime != RUNTIME:
+        raise KinError(f"The kin in {path} sorts texts, it does not write. Ask it with minikin.load.")
+    if verify:
+        manifests.verify(path, manifest)
+    from minikin.runtimes.llama_cpp import LlamaCpp
+
+    return Author(path, manifest, LlamaCpp(path / manifest.model, threads=threads))

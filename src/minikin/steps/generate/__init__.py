@@ -1,0 +1,5 @@
+"""The steps of a build of the task `generate`; pipeline.py calls them in its order."""
+
+from minikin.steps.generate import learn, material, prove, ship
+
+__all__ = ["learn", "material", "prove", "ship"]

@@ -1,0 +1,145 @@
+"""What a decoder learns from: the data read and kept apart, changed copies of it, and all of it as packed tokens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minikin.base import digest
+from minikin.base.joined import Joined
+from minikin.base.types import UNKNOWN_LABEL, Packed, Progress, Split, Student, Text
+from minikin.data import tokens as writing
+from minikin.data.faults import Bag
+from minikin.data.generate import Corpus, Kind
+from minikin.data.generate import read as read_corpus
+from minikin.data.typo import with_one_typo
+from minikin.feed.packed import opened, pack
+from minikin.feed.packed import read as documents
+from minikin.feed.speech import Speaker
+from minikin.steps.context import Build
+from minikin.students import tokenizer
+
+FRESH_VOCABULARY = 1024
+"""Pieces learnt from the texts where no teacher brings a tokenizer."""
+
+
+@dataclass(frozen=True)
+class Voice:
+    """How texts become tokens: a tokenizer with its special tokens and chat template."""
+
+    tokenizer_json: str
+    tokenizer_config: Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """Hash of both."""
+        return digest.of_value([self.tokenizer_json, dict(self.tokenizer_config)])
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Packed rows to learn from, `plain` ones (as people wrote them) to tune and score on, and held-out ones."""
+
+    train: Packed
+    plain: Packed
+    validation: Packed
+    test: Packed
+    digest: str
+
+
+def data(build: Build) -> Corpus:
+    """Read the data into clean splits, and tell what was found in it."""
+    spec, cache = build.recipe.data, build.run.root / "data"
+    columns = {"pairs": (spec.prompt, spec.completion), "chat": (spec.messages,), "text": (_one(spec.text),)}
+    with build.stages.stage("data", "reading and checking") as progress:
+        found = read_corpus(
+            spec.train,
+            kind=spec.kind,
+            columns=columns[spec.kind],
+            test=spec.test,
+            validation=spec.validation,
+            calibration=spec.calibration,
+            unlabelled=spec.unlabelled,
+            seed=build.recipe.seed,
+            cache=cache,
+            progress=progress,
+        )
+    for fault in found.data.faults:
+        build.stages.say(f"[yellow]{fault.message}[/]")
+    split = found.data
+    build.stages.say(f"{len(split.train):,} train, {len(split.validation):,} validation, {len(split.test):,} test")
+    return found
+
+
+def _one(columns: str | tuple[str, str]) -> str:
+    return columns if isinstance(columns, str) else columns[0]
+
+
+def voice(build: Build, corpus: Corpus, teacher: Student | None) -> Voice:
+    """The teacher's tokenizer, or a byte-level one learnt from the training texts, which can write any input."""
+    if teacher is not None:
+        return Voice(teacher.tokenizer_json, teacher.tokenizer_config)
+    size = build.recipe.student.vocabulary or FRESH_VOCABULARY
+    flat = (part for text in corpus.data.train.texts for part in ((text,) if isinstance(text, str) else text))
+    return Voice(*tokenizer.learn_bytes(flat, size))
+
+
+def gather(corpus: Corpus, copies: int, seed: int) -> Split:
+    """The training examples and `copies` of each with one typo in what is asked; the answers stay as they are."""
+    train = corpus.data.train
+    if not copies or corpus.kind != "pairs":
+        return train
+    rng = np.random.default_rng([seed, 31])
+    changed: list[Text] = []
+    for _ in range(copies):
+        for text in train.texts:
+            changed.append((with_one_typo(text[0], rng), text[1]))
+    many = 1 + copies
+    unknown_N = np.full(many * len(train), UNKNOWN_LABEL)
+    return Split(Joined([train.texts, changed]), unknown_N, np.tile(train.rows_N, many))
+
+
+def rows(build: Build, corpus: Corpus, voice: Voice) -> Rows:
+    """Write all splits as tokens and pack them into rows of the context's length."""
+    recipe = build.recipe
+    wide = gather(corpus, recipe.distil.augment, recipe.seed)
+    splits = {
+        "train": wide,
+        "plain": corpus.data.train,
+        "validation": corpus.data.validation,
+        "test": corpus.data.test,
+    }
+    inputs = build.inputs(corpus.data.digest, corpus.kind, voice.digest, recipe.data.max_length, recipe.distil.augment)
+
+    def do(out: Path, scratch: Path, progress: Progress) -> None:
+        speaker = Speaker(voice.tokenizer_json, voice.tokenizer_config)
+        for role, split in splits.items():
+            _write(split, role, corpus.kind, speaker, recipe.data.max_length, out, scratch, progress)
+
+    folder = build.step("tokens", "tokens", inputs, f"{len(wide):,} examples", do)
+    found = {role: opened(folder / role) for role in splits}
+    return Rows(**found, digest=digest.of_value([corpus.data.digest, voice.digest, folder.name]))
+
+
+def _write(
+    split: Split, role: str, kind: Kind, speaker: Speaker, context: int, out: Path, scratch: Path, progress: Progress
+) -> None:
+    aside = scratch / f"{role}-documents"
+    writing.write(split, kind, speaker, aside, context=context, role=role, bag=Bag(), progress=progress)
+    pack(documents(aside), context, folder=out / role)
+
+
+def prompts(corpus: Corpus, split: Split) -> tuple[list[Any], list[str]]:
+    """What is asked of each example, as the kin takes it, and the answer that people gave; texts have no prompt."""
+    if corpus.kind == "pairs":
+        asked, answers = zip(*split.texts, strict=True) if len(split) else ((), ())
+        return list(asked), list(answers)
+    if corpus.kind == "chat":
+        chats: Sequence[list[dict[str, str]]] = [json.loads(str(text)) for text in split.texts]
+        return [chat[:-1] for chat in chats], [chat[-1]["content"] for chat in chats]
+    return [], []

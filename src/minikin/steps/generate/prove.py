@@ -1,0 +1,260 @@
+"""The gate of `generate`: the packaged folder, loaded by llama.cpp, measured beside what it is compared with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from minikin.base import atomic, digest, machine
+from minikin.base.types import Progress, Student
+from minikin.data.generate import Corpus
+from minikin.equations import intervals
+from minikin.feed.causal import CausalModule
+from minikin.measure import writing
+from minikin.measure.writing import Nearest, Written
+from minikin.recipe.read import dump
+from minikin.recipe.schema import Recipe
+from minikin.report import words
+from minikin.runtimes.author import Author
+from minikin.steps.context import Build
+from minikin.steps.generate.material import prompts
+from minikin.steps.generate.ship import likelihood, packaged_aside
+
+KEYS: Final = ("teacher", "student", "student_without_teacher", "tfidf")
+EXAMPLES: Final = 40
+MOST_PROMPTS: Final = 2000
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One thing that was measured on the test split: its answers, if there are any, and plain values."""
+
+    written: Written | None
+    row: dict[str, Any]
+
+    @property
+    def score(self) -> float:
+        """The share of exact answers; of running text, one over the perplexity."""
+        return float(self.row["accuracy"]) if self.written is not None else 1.0 / float(self.row["perplexity"])
+
+
+def measured(kin: Author, corpus: Corpus, seed: int, progress: Progress) -> Subject:
+    """Answers and likelihood of one packaged decoder on the test split, one prompt after the other."""
+    test = corpus.data.test
+    asked, answers = prompts(corpus, test)
+    told = writing.written(kin, asked[:MOST_PROMPTS], answers[:MOST_PROMPTS], progress) if asked else None
+    row = {
+        **({} if told is None else told.summary(seed)),
+        **likelihood(kin, corpus, test.texts[:MOST_PROMPTS], seed),
+        "size_mib": kin.manifest.size_mib,
+        "parameters": kin.manifest.raw["parameters"],
+    }
+    return Subject(told, row)
+
+
+def everyone(
+    build: Build, corpus: Corpus, kin: Author, teacher: Student | None, alone: Student | None, progress: Progress
+) -> dict[str, Subject]:
+    """Measure the packaged student, teacher and control (packaged as F16 and as the kin is), and the nearest answer."""
+    seed, new_tokens = build.recipe.seed, build.recipe.gate.new_tokens
+    found: dict[str, Subject] = {}
+    if teacher is not None:
+        progress(0.0, "teacher")
+        with packaged_aside(teacher, "F16", corpus.kind, new_tokens) as its:
+            found["teacher"] = measured(its, corpus, seed, _part(progress, 0.0, 0.5, "teacher"))
+    found["student"] = measured(kin, corpus, seed, _part(progress, 0.5, 0.7, "student"))
+    if alone is not None:
+        with packaged_aside(alone, kin.manifest.scheme.upper(), corpus.kind, new_tokens) as its:
+            found["student_without_teacher"] = measured(its, corpus, seed, _part(progress, 0.7, 0.9, "control"))
+    if corpus.kind == "pairs":
+        progress(0.9, "nearest answers")
+        found["tfidf"] = _nearest(corpus, seed)
+    return found
+
+
+def _part(progress: Progress, begin: float, end: float, words: str) -> Progress:
+    return lambda share, now: progress(begin + (end - begin) * share, f"{words}: {now}")
+
+
+def _nearest(corpus: Corpus, seed: int) -> Subject:
+    known, theirs = prompts(corpus, corpus.data.train)
+    asked, answers = (part[:MOST_PROMPTS] for part in prompts(corpus, corpus.data.test))
+    nearest = Nearest(known, theirs)
+    said = tuple(nearest.answer(prompt) for prompt in asked)
+    exact_N = np.array([writing.same(a, r) for a, r in zip(said, answers, strict=True)], float)
+    row = {"accuracy": float(exact_N.mean()), "accuracy_interval": list(intervals.mean_interval(exact_N, seed=seed))}
+    return Subject(Written(said, exact_N, np.zeros(len(said)), 0.0, 0.0, 0.0), row)
+
+
+def parity(kin: Author, trained: Student, corpus: Corpus, wanted: int) -> dict[str, Any]:
+    """The shipped file against the training-time model: the likeliest next token after each of the same texts."""
+    texts = [corpus.data.test.texts[i] for i in range(min(wanted, len(corpus.data.test)))]
+    module = CausalModule.of(trained)
+    same, nats = [], []
+    for spoken in kin.spoken(texts, corpus.kind):
+        ids_T = spoken.ids_T[: kin.generator.context]
+        wanted_T = spoken.learnt_T[: len(ids_T)][1:]
+        with torch.inference_mode():
+            ids_1T = torch.from_numpy(np.asarray(ids_T, np.int64))[None]
+            log_p_TV = module(ids_1T, torch.ones_like(ids_1T))[0].log_softmax(-1)
+        theirs_T = log_p_TV[:-1].gather(-1, ids_1T[0, 1:, None])[:, 0].numpy()[wanted_T]
+        ours_T = np.asarray(kin.generator.logprobs([int(i) for i in ids_T]))[wanted_T]
+        nats.append(np.abs(ours_T - theirs_T))
+        same.append(np.exp(-ours_T.mean()) / np.exp(-theirs_T.mean()))
+    return {
+        "texts": len(texts),
+        "perplexity_ratio": float(np.exp(np.mean(np.log(same)))),
+        "mean_log_probability_difference": float(np.concatenate(nats).mean()),
+        "label_agreement": None,
+    }
+
+
+def judged(
+    build: Build,
+    corpus: Corpus,
+    kin: Author,
+    student: Student,
+    teacher: Student | None,
+    alone: Student | None,
+    told: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Measure the packaged file beside everything that it is compared with; the same file is measured once."""
+    stamp = machine.stamp()
+    weights = [None if s is None else digest.of_arrays(s.dequantized().tensors) for s in (teacher, alone)]
+    inputs = build.inputs(
+        dump(build.recipe), kin.manifest.raw["files"], corpus.data.digest, weights, told["front"], told["mixes"], stamp
+    )
+
+    def do(out: Path, _scratch: Path, progress: Progress) -> None:
+        found = everyone(build, corpus, kin, teacher, alone, progress)
+        same = parity(kin, student, corpus, build.recipe.gate.parity_texts)
+        gate = verdict(build.recipe, found, same)
+        build.notes += notes(found, build.recipe.seed)
+        more = {
+            "front": [_measured(row, found["student"].row) for row in told["front"]],
+            "mixes": told["mixes"],
+            "recipe": dump(build.recipe),
+            "seeds": {"recipe": build.recipe.seed, "student": build.student_seed},
+            "machine": stamp,
+        }
+        atomic.write_json(out / "story.json", story(build, corpus, found, gate, same, more))
+
+    folder = build.step("gate", "gate", inputs, "measuring the packaged file beside the rest", do)
+    found: dict[str, Any] = json.loads((folder / "story.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _measured(row: Mapping[str, Any], student: Mapping[str, Any]) -> dict[str, Any]:
+    """The winner's row of the front, with what was measured of it."""
+    if row["state"] != "winner":
+        return dict(row)
+    return {**row, **{key: student.get(key) for key in ("accuracy", "latency_ms_p50", "latency_ms_p95", "size_mib")}}
+
+
+def verdict(recipe: Recipe, found: Mapping[str, Subject], same: Mapping[str, Any]) -> dict[str, Any]:
+    """Pass or fail against the recipe, with the reasons and what came nearest."""
+    student, teacher, lexical, budget = found["student"], found.get("teacher"), found.get("tfidf"), recipe.budget
+    reasons = []
+    if budget.size_mib and student.row["size_mib"] > budget.size_mib:
+        reasons.append(f"size is {student.row['size_mib']:.3f} MiB, the budget {budget.size_mib:g} MiB")
+    p95 = student.row.get("latency_ms_p95")
+    if budget.latency_ms_p95 and p95 is not None and p95 > budget.latency_ms_p95:
+        reasons.append(f"p95 latency is {p95:.1f} ms an answer, the budget {budget.latency_ms_p95:g} ms")
+    retention = gap = size_ratio = speed_ratio = None
+    if teacher is not None:
+        retention = student.score / max(teacher.score, 1e-9)
+        if lexical is not None and teacher.score > lexical.score:
+            gap = (student.score - lexical.score) / (teacher.score - lexical.score)
+        size_ratio = teacher.row["size_mib"] / student.row["size_mib"]
+        if p95 is not None:
+            speed_ratio = teacher.row["latency_ms_p50"] / student.row["latency_ms_p50"]
+        if budget.keep and retention < budget.keep:
+            what = "exact answers" if student.written is not None else "likelihood (one over the perplexity)"
+            reasons.append(f"it keeps {retention:.1%} of the teacher's {what}, the recipe asks for {budget.keep:.1%}")
+    drift = abs(float(same["perplexity_ratio"]) - 1.0)
+    if drift > recipe.gate.max_flips:
+        reasons.append(
+            f"the shipped file's perplexity is {drift:.1%} off the trained model's on {same['texts']} texts "
+            f"(at most {recipe.gate.max_flips:.1%})"
+        )
+    return {
+        "passed": not reasons,
+        "retention": retention,
+        "gap_closed": gap,
+        "size_ratio": size_ratio,
+        "speed_ratio": speed_ratio,
+        "reasons": reasons,
+    }
+
+
+def notes(found: Mapping[str, Subject], seed: int) -> list[str]:
+    """What the user should know though nobody asked."""
+    student = found["student"]
+    said: list[str] = []
+    if student.written is None:
+        return said
+    nearest, alone = found.get("tfidf"), found.get("student_without_teacher")
+    if nearest is not None and nearest.written is not None:
+        low, _ = intervals.paired_interval(student.written.exact_N, nearest.written.exact_N, seed=seed)
+        if low <= 0:
+            said.append("The answer of the nearest training prompt is exact as often: consider a look-up.")
+    if alone is not None and alone.written is not None:
+        low, _ = intervals.paired_interval(student.written.exact_N, alone.written.exact_N, seed=seed)
+        if low <= 0:
+            said.append(
+                "The teacher did not help measurably: the same student without it is exact on "
+                f"{alone.written.exact_N.mean():.1%}."
+            )
+    return said
+
+
+def story(
+    build: Build,
+    corpus: Corpus,
+    found: Mapping[str, Subject],
+    gate: Mapping[str, Any],
+    same: Mapping[str, Any],
+    extra: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Everything that the report tells, as plain values."""
+    data = corpus.data
+    counts = {k: len(getattr(data, k)) for k in ("train", "validation", "calibration", "test", "unlabelled")}
+    told = {
+        "name": build.recipe.name or build.out.name,
+        "task": build.recipe.task,
+        "kind": corpus.kind,
+        "passed": gate["passed"],
+        "reasons": [*gate["reasons"], *build.notes],
+        "labels": [],
+        "measurements": {name: found[name].row if name in found else None for name in KEYS},
+        "gate": dict(gate),
+        "parity": dict(same),
+        "differences": _wrong(corpus, found),
+        "data": {
+            "counts": counts,
+            "faults": [{"kind": f.kind, "message": f.message, "rows": list(f.rows)} for f in data.faults],
+        },
+        "budget": build.recipe.budget.model_dump(),
+        **extra,
+    }
+    return {**told, "verdict": words.verdict(told)}
+
+
+def _wrong(corpus: Corpus, found: Mapping[str, Subject]) -> list[dict[str, Any]]:
+    """Prompts that the student answered otherwise than people, with what the teacher said."""
+    student, teacher = found["student"].written, found.get("teacher")
+    if student is None:
+        return []
+    asked, answers = prompts(corpus, corpus.data.test)
+    rows = []
+    for i in np.flatnonzero(student.exact_N == 0)[:EXAMPLES]:
+        prompt = asked[i] if isinstance(asked[i], str) else asked[i][-1]["content"]
+        its = teacher.written.answers[i] if teacher is not None and teacher.written is not None else None
+        rows.append({"text": prompt, "gold": answers[i], "student": student.answers[i], "teacher": its})
+    return rows

@@ -1,0 +1,170 @@
+"""Which decoder fits, and how its weights ship: packaged untrained to be measured, and trained to be compared."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from minikin.base import atomic, extras
+from minikin.base.errors import UserError
+from minikin.base.types import Array, Student
+from minikin.data.generate import Corpus
+from minikin.measure import writing
+from minikin.package import decoder_kin, gguf
+from minikin.recipe import ladder
+from minikin.recipe.ladder import DecoderShape
+from minikin.recipe.read import dump
+from minikin.recipe.schema import Recipe
+from minikin.runtimes.author import Author, open_author
+from minikin.steps.context import Build
+from minikin.steps.generate import learn
+from minikin.steps.generate.learn import Plan
+from minikin.steps.generate.material import Rows, Voice, prompts
+
+MIXES: Final[Mapping[str, str]] = {
+    "q4_k_m": "Q4_K_M",
+    "q5_k_m": "Q5_K_M",
+    "q6_k": "Q6_K",
+    "q8_0": "Q8_0",
+    "f16": "F16",
+}
+"""What a recipe may ask for, from small to large."""
+
+AUTO: Final = ("q4_k_m", "q6_k", "q8_0")
+TRIED_PROMPTS: Final = 200
+CLOSE_EXACT: Final = 0.01
+"""A smaller mix may lose so many exact answers of the held-out ones."""
+
+CLOSE_PERPLEXITY: Final = 1.01
+
+
+def refuse_unknown(tokenizer_json: str, config: Mapping[str, Any]) -> None:
+    """Raise UserError, before anything is trained, when the model could never become GGUF."""
+    extras.need("gguf", "gguf")
+    extras.need("xllamacpp", "gguf")
+    if reason := gguf.why_not(tokenizer_json, dict(config)):
+        raise UserError(f"This teacher can't become GGUF, which is how decoders ship: {reason}")
+
+
+@contextmanager
+def packaged_aside(student: Student, mix: str, kind: str, new_tokens: int, threads: int = 1) -> Iterator[Author]:
+    """A decoder packaged like the kin into a temporary folder, and loaded."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        decoder_kin.write(folder, student, mix, kind=kind, new_tokens=new_tokens, recipe_yaml="", extra={})
+        yield open_author(folder, threads=threads, verify=False)
+
+
+def planned(
+    build: Build, corpus: Corpus, teacher: Student | None, voice: Voice, rows: Rows
+) -> tuple[Plan, list[dict[str, Any]]]:
+    """Choose the student: of the shapes that fit the budget, measured untrained, the largest.
+
+    Raises UserError when none fits, with the nearest that there is.
+    """
+    wanted, budget = _candidates(build.recipe, teacher), build.recipe.budget
+    mix = MIXES.get(build.recipe.quantize, MIXES[AUTO[0]])
+    front: list[dict[str, Any]] = []
+    chosen: Plan | None = None
+    with build.stages.stage("plan", f"measuring up to {len(wanted)} shapes, untrained") as progress:
+        for i, plan in enumerate(wanted):
+            progress(i / len(wanted), plan.name)
+            untrained = learn.made(build, plan, teacher, voice, rows)
+            with packaged_aside(untrained, mix, corpus.kind, build.recipe.gate.new_tokens) as kin:
+                size = kin.manifest.size_mib
+            over = budget.size_mib is not None and size > budget.size_mib
+            why = f"{size:.2f} MiB in {mix}, the budget {budget.size_mib:g}" if over else ""
+            row = {"name": plan.name, "family": "decoder", "size_mib": size, "accuracy": None, "latency_ms_p50": None}
+            front.append({**row, "latency_ms_p95": None, "state": "dropped" if over else "winner", "reason": why})
+            if not over:
+                chosen = plan
+                break
+    if chosen is None:
+        smallest = min(front, key=lambda row: float(row["size_mib"]))
+        raise UserError(
+            f"No decoder fits {budget.size_mib:g} MiB: the smallest, {smallest['name']}, takes "
+            f"{smallest['size_mib']:.2f} MiB. Raise budget.size_mib, or lower student.vocabulary."
+        )
+    return chosen, front
+
+
+def _candidates(recipe: Recipe, teacher: Student | None) -> list[Plan]:
+    """The shape that the recipe names, or those of the ladder from large to small."""
+    spec = recipe.student
+    start = spec.start if spec.start != "auto" else "grown" if teacher is None else _start(recipe)
+    if spec.size or spec.layers or spec.hidden:
+        base = ladder.decoder(spec.size or "micro")
+        heads = spec.heads or (base.heads if not spec.hidden else max(1, spec.hidden // 32))
+        shape = DecoderShape(
+            spec.layers or base.layers,
+            spec.hidden or base.hidden,
+            heads,
+            spec.kv_heads or (heads if heads % base.groups else base.groups),
+            spec.feed_forward or (3 * spec.hidden if spec.hidden else base.feed_forward),
+            base.tied,
+        )
+        return [Plan(start, shape)]
+    largest = None if teacher is None else int(teacher.config["hidden_size"])
+    shapes = [s for s in reversed(ladder.DECODERS.values()) if largest is None or s.hidden <= largest]
+    return [Plan(start, shape) for shape in shapes or [ladder.DECODERS["pico"]]]
+
+
+def _start(recipe: Recipe) -> str:
+    """A student of a checkpoint is cut from it; one of a teacher grown on the spot is grown beside it."""
+    return "cut" if recipe.teacher is not None and recipe.teacher.model else "grown"
+
+
+def scheme_for(build: Build, student: Student, corpus: Corpus) -> tuple[str, list[dict[str, Any]]]:
+    """Choose how the weights ship: the smallest mix that writes as the others do on the validation examples."""
+    if build.recipe.quantize != "auto":
+        return MIXES[build.recipe.quantize], []
+    held_out = corpus.data.validation
+    asked, answers = prompts(corpus, held_out)
+    tried: list[dict[str, Any]] = []
+    with build.stages.stage("quantize", f"comparing {len(AUTO)} mixes") as progress:
+        for i, name in enumerate(AUTO):
+            progress(i / len(AUTO), name)
+            with packaged_aside(student, MIXES[name], corpus.kind, build.recipe.gate.new_tokens, build.threads) as kin:
+                row: dict[str, Any] = {"scheme": name, "size_mib": kin.manifest.size_mib}
+                if asked:
+                    told = writing.written(kin, asked[:TRIED_PROMPTS], answers[:TRIED_PROMPTS])
+                    row["accuracy"] = float(told.exact_N.mean())
+                row |= likelihood(kin, corpus, held_out.texts[:TRIED_PROMPTS], build.recipe.seed)
+            tried.append(row)
+    budget = build.recipe.budget.size_mib
+    fits = [t for t in tried if budget is None or t["size_mib"] <= budget] or tried[:1]
+    best = min(t["perplexity"] for t in fits)
+    most = max(t.get("accuracy", 0.0) for t in fits)
+    close = [
+        t for t in fits if t["perplexity"] <= CLOSE_PERPLEXITY * best and t.get("accuracy", 0.0) >= most - CLOSE_EXACT
+    ]
+    return MIXES[str(min(close or fits, key=lambda t: float(t["size_mib"]))["scheme"])], tried
+
+
+def likelihood(kin: Author, corpus: Corpus, texts: Sequence[Any], seed: int) -> dict[str, Any]:
+    """Perplexity of people's answers (or texts) by the packaged file."""
+    documents: list[Array] = []
+    learnt: list[Array] = []
+    for spoken in kin.spoken(texts, corpus.kind):
+        documents.append(spoken.ids_T[: kin.generator.context])
+        learnt.append(spoken.learnt_T[: kin.generator.context])
+    return writing.perplexity(kin.generator.logprobs, documents, learnt, seed)
+
+
+def packaged(build: Build, corpus: Corpus, student: Student, mix: str) -> Author:
+    """Write the kin folder whole, and load it by the runtime that will serve it."""
+    new_tokens = build.recipe.gate.new_tokens
+    with build.stages.stage("package", f"decoder, {mix}"), atomic.folder(build.out) as folder:
+        decoder_kin.write(
+            folder,
+            student,
+            mix,
+            kind=corpus.kind,
+            new_tokens=new_tokens,
+            recipe_yaml=dump(build.recipe),
+            extra={"name": build.recipe.name or build.out.name},
+        )
+    return open_author(build.out)
