@@ -71,6 +71,19 @@ Keep = Annotated[float | None, typer.Option(help="Share of the teacher's accurac
 HandOverPath = Annotated[Path, typer.Option("--hand-over", help="The hand-over file", metavar="FILE")]
 By = Annotated[str | None, typer.Option(help="Who takes or answers; absent: the user's name", metavar="NAME")]
 Most = Annotated[int | None, typer.Option("-n", "--most", min=1, help="At most so many texts", metavar="N")]
+Schema = Annotated[
+    Path | None, typer.Option("--json-schema", help="File of a JSON Schema that the text must satisfy", metavar="FILE")
+]
+Temperature = Annotated[
+    float, typer.Option(help="0: the likeliest token; above: drawn", metavar="T", min=0)
+]
+TopP = Annotated[float, typer.Option(help="Draw from what holds this probability", metavar="P", min=0, max=1)]
+TopK = Annotated[int, typer.Option(help="Draw from so many likeliest tokens; 0: all", metavar="K", min=0)]
+Stop = Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated", metavar="TEXT")]
+Seed = Annotated[int, typer.Option(help="Where the drawing starts", metavar="N", min=0)]
+MaxTokens = Annotated[
+    int | None, typer.Option(help="Longest answer; absent: as the kin was packaged", metavar="N", min=1)
+]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Show no progress")]
 
 
@@ -175,13 +188,53 @@ def run_kin(
         Path | None,
         typer.Option(help="Hand-over file: answer only what is certified, the rest by whom it names", metavar="FILE"),
     ] = None,
+    schema: Schema = None,
+    n: Annotated[int, typer.Option("-n", "--n", help="Completions of each prompt", metavar="N")] = 1,
+    temperature: Temperature = 0.0,
+    top_p: TopP = 1.0,
+    top_k: TopK = 0,
+    stop: Stop = None,
+    seed: Seed = 0,
+    max_tokens: MaxTokens = None,
 ) -> None:
-    """Answer texts, a file, or standard input: one JSON object per text, in order, as they come."""
-    from minikin.commands import run as command
+    """Answer texts, a file, or standard input: one JSON object per text, in order, as they come.
+
+    A kin that writes takes prompts and the options from --json-schema on; one that sorts texts takes those before.
+    """
+    from minikin.commands import write
 
     columns = tuple(text_column or ())
+    if write.writes(kin):
+        writing = write.How(
+            schema, n, temperature, top_p, top_k, tuple(stop or ()), seed, max_tokens, threads, verbose
+        )
+        write.run(kin, tuple(texts or ()), file, form, columns, writing)
+        return
+    from minikin.commands import run as command
+
     how = command.How(everything=everything, threads=threads, engine=engine, verbose=verbose, hand_over=hand_over)
     command.run(kin, tuple(texts or ()), file, form, columns, how)
+
+
+@app.command(short_help="A conversation with a kin that writes")
+def chat(
+    kin: Folder,
+    system: Annotated[str | None, typer.Option(help="What it is told before anything is said", metavar="TEXT")] = None,
+    schema: Schema = None,
+    temperature: Temperature = 0.0,
+    top_p: TopP = 1.0,
+    top_k: TopK = 0,
+    stop: Stop = None,
+    seed: Seed = 0,
+    max_tokens: MaxTokens = None,
+    threads: Annotated[int, typer.Option(help="Threads of one computation", metavar="N")] = 1,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say at the end how fast it was")] = False,
+) -> None:
+    """Talk with a kin that writes, in the terminal; answers appear as they are written."""
+    from minikin.commands import write
+
+    how = write.How(schema, 1, temperature, top_p, top_k, tuple(stop or ()), seed, max_tokens, threads, verbose)
+    write.chat(kin, system, how)
 
 
 @app.command(short_help="What was handed over: list, next, answer, drop, export")
