@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -60,6 +60,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
+Tasks = Literal["classify", "generate"]
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder of the kin", metavar="DIR")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override the recipe, e.g. budget.size_mib=1")
@@ -74,9 +75,7 @@ Most = Annotated[int | None, typer.Option("-n", "--most", min=1, help="At most s
 Schema = Annotated[
     Path | None, typer.Option("--json-schema", help="File of a JSON Schema that the text must satisfy", metavar="FILE")
 ]
-Temperature = Annotated[
-    float, typer.Option(help="0: the likeliest token; above: drawn", metavar="T", min=0)
-]
+Temperature = Annotated[float, typer.Option(help="0: the likeliest token; above: drawn", metavar="T", min=0)]
 TopP = Annotated[float, typer.Option(help="Draw from what holds this probability", metavar="P", min=0, max=1)]
 TopK = Annotated[int, typer.Option(help="Draw from so many likeliest tokens; 0: all", metavar="K", min=0)]
 Stop = Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated", metavar="TEXT")]
@@ -84,6 +83,7 @@ Seed = Annotated[int, typer.Option(help="Where the drawing starts", metavar="N",
 MaxTokens = Annotated[
     int | None, typer.Option(help="Longest answer; absent: as the kin was packaged", metavar="N", min=1)
 ]
+Task = Annotated[Tasks, typer.Option(help="What the kin does", metavar="classify|generate")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Show no progress")]
 
 
@@ -115,9 +115,9 @@ def everything(
 def new(
     data: Annotated[str, typer.Argument(help="Examples: CSV, TSV, JSONL, Parquet, or hf:owner/name")],
     text: Annotated[
-        list[str] | None, typer.Option(help="Column of the text; twice for pairs", metavar="COLUMN")
+        list[str] | None, typer.Option(help="Column of the text or prompt; twice for pairs", metavar="COLUMN")
     ] = None,
-    label: Annotated[str | None, typer.Option(help="Column of the label", metavar="COLUMN")] = None,
+    label: Annotated[str | None, typer.Option(help="Column of the label or answer", metavar="COLUMN")] = None,
     teacher: Annotated[
         str | None, typer.Option(help="Folder or Hub name; 'none' for gold labels alone", metavar="NAME")
     ] = None,
@@ -129,6 +129,7 @@ def new(
     latency_ms_p95: P95 = None,
     keep: Keep = None,
     name: Annotated[str | None, typer.Option(help="Name of the kin")] = None,
+    task: Task = "classify",
     out: Annotated[Path, typer.Option("-o", "--out", help="Where to write it", metavar="FILE")] = Path("recipe.yaml"),
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Ask nothing")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing recipe")] = False,
@@ -139,6 +140,11 @@ def new(
     wishes = command.Wishes(
         data, tuple(text or ()), label, teacher, test, unlabelled, size_mib, latency_ms_p95, keep, name
     )
+    if task == "generate":
+        from minikin.commands import new_writing
+
+        new_writing.new(wishes, out, force=force)
+        return
     command.new(wishes, out, ask=not yes and sys.stdin.isatty(), force=force)
 
 
@@ -205,9 +211,7 @@ def run_kin(
 
     columns = tuple(text_column or ())
     if write.writes(kin):
-        writing = write.How(
-            schema, n, temperature, top_p, top_k, tuple(stop or ()), seed, max_tokens, threads, verbose
-        )
+        writing = write.How(schema, n, temperature, top_p, top_k, tuple(stop or ()), seed, max_tokens, threads, verbose)
         write.run(kin, tuple(texts or ()), file, form, columns, writing)
         return
     from minikin.commands import run as command
@@ -430,10 +434,14 @@ def demo(
     keep: Keep = None,
     overrides: Overrides = None,
     quiet: Quiet = False,
+    task: Task = "classify",
 ) -> None:
-    """Do the main job on the data in the box (helpdesk: 24 intents), without any network."""
+    """Do the main job on the data in the box, without any network.
+
+    helpdesk has 24 intents of messages to sort; homes, with --task generate, has commands to turn into calls.
+    """
     from minikin.commands import build as command
 
     budget = {"size_mib": size_mib, "latency_ms_p95": latency_ms_p95, "keep": keep}
     given = tuple(f"budget.{key}={value}" for key, value in budget.items() if value is not None)
-    command.demo(out, given + tuple(overrides or ()), quiet)
+    command.demo(out, given + tuple(overrides or ()), quiet, task)

@@ -16,7 +16,8 @@ from minikin.base.errors import GateFailed, KinError, MissingExtra, UserError
 from minikin.commands import show
 
 BUILD_PACKAGES = ("torch", "transformers", "accelerate", "pyarrow", "safetensors", "sklearn", "onnx", "jinja2")
-BOX = "helpdesk"
+BOXES = {"classify": "helpdesk", "generate": "homes"}
+"""The data in the box, by task."""
 
 
 def need_build() -> None:
@@ -39,15 +40,15 @@ def build(recipe: Path, out: Path, overrides: tuple[str, ...], run: Path | None,
     _show(out)
 
 
-def demo(out: Path, overrides: tuple[str, ...], quiet: bool) -> None:
-    """Copy the helpdesk data and recipe into `out` and build it there, without the network."""
+def demo(out: Path, overrides: tuple[str, ...], quiet: bool, task: str = "classify") -> None:
+    """Copy the data in the box and its recipe into `out` and build it there, without the network."""
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "recipe.yaml").is_file())):
         raise UserError(f"{out} holds something else than a demo. Give an empty folder with --out.")
     # Nothing may ask the Hub: the teacher lies in an installed wheel or in the local cache.
     os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
     need_build()
     out.mkdir(parents=True, exist_ok=True)
-    with resources.as_file(resources.files("minikin") / "box" / BOX) as box:
+    with resources.as_file(resources.files("minikin") / "box" / BOXES[task]) as box:
         for source in sorted(box.iterdir()):
             if source.is_file() and source.suffix != ".py":
                 shutil.copyfile(source, out / source.name)
@@ -83,7 +84,8 @@ def story_of(folder: Path) -> dict[str, Any]:
 def _show(folder: Path) -> None:
     story = story_of(folder)
     console = show.out()
-    console.print(show.measurements(story["measurements"]))
+    shown = show.writings if story.get("task") == "generate" else show.measurements
+    console.print(shown(story["measurements"]))
     for reason in story.get("reasons", ()):
         console.print(f"[yellow]•[/] {escape(reason)}")
     colour = "green" if story.get("passed") else "red"

@@ -54,6 +54,13 @@ def check(path: Path, overrides: tuple[str, ...]) -> None:
         print(dump(recipe), end="", flush=True)
     need_build()
     with tempfile.TemporaryDirectory(prefix="minikin-") as temporary:
+        if recipe.task == "generate":
+            if faults:
+                raise RecipeError(f"{path} can't be built as it is:", faults)
+            from minikin.commands import check_writing
+
+            check_writing.forecast(path, recipe, Path(temporary))
+            return
         data, sight = _look(recipe, Path(temporary), faults)
         if faults or sight is None:
             raise RecipeError(f"{path} can't be built as it is:", faults)

@@ -150,15 +150,15 @@ def _number(words: str) -> float | None:
 
 def values_of(wishes: Wishes, folder: Path) -> dict[str, Any]:
     """The recipe's values; paths of files relative to the recipe's own folder."""
-    data: dict[str, Any] = {"train": _relative(wishes.data, folder)}
+    data: dict[str, Any] = {"train": relative(wishes.data, folder)}
     for key in ("test", "unlabelled"):
         if source := getattr(wishes, key):
-            data[key] = _relative(source, folder)
+            data[key] = relative(source, folder)
     data["text"] = wishes.text[0] if len(wishes.text) == 1 else list(wishes.text)
     data["label"] = wishes.label
     teacher = TEACHER if wishes.teacher is None else wishes.teacher
     if Path(teacher).expanduser().is_dir():
-        teacher = _relative(teacher, folder)
+        teacher = relative(teacher, folder)
     keys = ("size_mib", "latency_ms_p95", "keep")
     budget = {key: value for key in keys if (value := getattr(wishes, key)) is not None}
     named = {"name": wishes.name} if wishes.name else {}
@@ -166,7 +166,8 @@ def values_of(wishes: Wishes, folder: Path) -> dict[str, Any]:
     return {"task": "classify", **named, "data": data, "teacher": None if none else teacher, "budget": budget}
 
 
-def _relative(source: str, folder: Path) -> str:
+def relative(source: str, folder: Path) -> str:
+    """A path as seen from the recipe's folder; names on the Hub stay."""
     if source.startswith(HUB):
         return source
     path = Path(source).expanduser().resolve()
@@ -185,28 +186,30 @@ def written(values: Mapping[str, Any], seen: Peek, wishes: Wishes) -> str:
         f"# Written by minikin new: {seen.rows:,} rows; text in {texts}; {count:,} labels in {data['label']}.",
         "# `minikin check` shows everything that can be set, and a forecast.",
         "task: classify",
-        *([f"name: {_scalar(values['name'])}"] if "name" in values else []),
+        *([f"name: {scalar(values['name'])}"] if "name" in values else []),
         "data:",
-        f"  train: {_scalar(data['train'])}",
-        *_line(data, "test", "test.csv", "absent: 20 % of the training rows"),
-        *_line(data, "unlabelled", "more.csv", "more text, which the teacher will label: helps most"),
-        f"  text: {_scalar(data['text'])}",
-        f"  label: {_scalar(data['label'])}",
-        f"teacher: {_scalar(values['teacher'])}" + ("" if values["teacher"] else "   # gold labels alone"),
+        f"  train: {scalar(data['train'])}",
+        *line(data, "test", "test.csv", "absent: 20 % of the training rows"),
+        *line(data, "unlabelled", "more.csv", "more text, which the teacher will label: helps most"),
+        f"  text: {scalar(data['text'])}",
+        f"  label: {scalar(data['label'])}",
+        f"teacher: {scalar(values['teacher'])}" + ("" if values["teacher"] else "   # gold labels alone"),
         "budget:" + ("" if budget else "   # no limit given: the best trade-off of size, speed and accuracy"),
-        *_line(budget, "size_mib", "2", "model and tokenizer, in MiB (1,048,576 bytes)"),
-        *_line(budget, "latency_ms_p95", "1", "raw text to answer on one thread, in ms"),
-        *_line(budget, "keep", "0.98", "accuracy, as a share of the teacher's; less fails the gate"),
+        *line(budget, "size_mib", "2", "model and tokenizer, in MiB (1,048,576 bytes)"),
+        *line(budget, "latency_ms_p95", "1", "raw text to answer on one thread, in ms"),
+        *line(budget, "keep", "0.98", "accuracy, as a share of the teacher's; less fails the gate"),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _line(values: Mapping[str, Any], key: str, example: str, words: str) -> list[str]:
+def line(values: Mapping[str, Any], key: str, example: str, words: str) -> list[str]:
+    """A key with its value, or commented out with an example, and what it means."""
     if key in values:
-        return [f"  {key}: {_scalar(values[key])}   # {words}"]
+        return [f"  {key}: {scalar(values[key])}   # {words}"]
     return [f"  # {key}: {example}   # {words}"]
 
 
-def _scalar(value: Any) -> str:
+def scalar(value: Any) -> str:
+    """A value as YAML writes it on one line."""
     flow = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)
     return str(flow).strip().removesuffix("...").strip()

@@ -43,6 +43,33 @@ def interval(pair: Any) -> str:
     return f"{100 * pair[0]:.1f}–{100 * pair[1]:.1f}"
 
 
+def writings(found: Mapping[str, Any]) -> Table:
+    """Teacher, student, student without the teacher and nearest answer: exactness, perplexity, size and speed."""
+    rows: list[tuple[str, ...]] = []
+    place = -1
+    for key, name in {**SUBJECTS, "tfidf": "answer of the nearest prompt"}.items():
+        if not (row := found.get(key)):
+            continue
+        if key == "student":
+            place = len(rows)
+        perplexity = words.number(row.get("perplexity"))
+        rate = words.number(row.get("decode_tokens_per_s"))
+        rows.append(
+            (
+                name,
+                words.percent(row.get("accuracy")),
+                interval(row.get("accuracy_interval")),
+                "" if perplexity is None else f"{perplexity:,.3f}",
+                words.mib(row.get("size_mib")),
+                words.ms(row.get("latency_ms_p50")),
+                words.ms(row.get("latency_ms_p95")),
+                "" if rate is None else f"{rate:,.0f}",
+            )
+        )
+    columns = ("", "exact", "95 % interval", "perplexity", "size", "p50", "p95", "tokens/s")
+    return table(columns, rows, bold=place)
+
+
 def measurements(found: Mapping[str, Any]) -> Table:
     """Teacher, student, student without the teacher and TF-IDF: accuracy, size and latency."""
     rows: list[tuple[str, ...]] = []

@@ -130,16 +130,16 @@ def run(folder: Path, given: tuple[str, ...], file: Path | None, form: str, colu
         )
 
 
-def _prompts(
-    given: tuple[str, ...], file: Path | None, form: str, columns: tuple[str, ...]
-) -> Iterator[str | Bad]:
+def _prompts(given: tuple[str, ...], file: Path | None, form: str, columns: tuple[str, ...]) -> Iterator[str | Bad]:
     if given:
         yield from given
         return
     stream: IO[bytes]
     stream, codec = reading.of_file(file) if file else (sys.stdin.buffer, "utf-8-sig")
     try:
-        found = reading.texts(Arriving(stream, codec), form, file.suffix if file else "", Wanted(False, columns, columns))
+        found = reading.texts(
+            Arriving(stream, codec), form, file.suffix if file else "", Wanted(False, columns, columns)
+        )
         for item in found:
             yield item if isinstance(item, str | Bad) else item[0]
     finally:
@@ -159,7 +159,9 @@ def _row(kin: Author, item: str | Bad, decoding: Decoding, n: int, tally: Tally)
     completions = kin.complete(item, decoding, n)
     for completion in completions:
         tally.note(completion)
-    rows = [{"text": c.text, "finish": c.finish, "tokens": c.timing.written, "truncated": c.truncated} for c in completions]
+    rows = [
+        {"text": c.text, "finish": c.finish, "tokens": c.timing.written, "truncated": c.truncated} for c in completions
+    ]
     _say(rows[0] if n == 1 else {"completions": rows})
 
 
