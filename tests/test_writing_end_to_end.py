@@ -1,0 +1,233 @@
+"""The whole line of `generate`, through the command line: build, resume, run, chat, and other tools on the same folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import minikin
+from minikin.base.errors import KinError, RecipeError
+from minikin.cli import app
+
+pytest.importorskip("xllamacpp", reason="llama.cpp is not installed: pip install 'minikin[gguf]'")
+pytest.importorskip("gguf", reason="gguf is not installed: pip install 'minikin[gguf]'")
+
+ROOMS = ("kitchen", "hall", "attic", "office", "cellar", "porch", "garage", "den")
+THINGS = ("lamp", "fan", "heater", "radio", "blind")
+WAYS = {
+    "on": ("turn on the {t} in the {r}", "{r} {t} on", "please switch the {r} {t} on"),
+    "off": ("turn off the {t} in the {r}", "{r} {t} off", "please switch the {r} {t} off"),
+}
+RECIPE = """\
+task: generate
+data: {{train: {train}, test: {test}, max_length: 48}}
+teacher: {{size: nano, epochs: 4, batch: 16}}
+student: {{size: pico, vocabulary: 320}}
+distil: {{epochs: 6, augment: 0}}
+train: {{threads: 1, batch: 8}}
+gate: {{new_tokens: 24, parity_texts: 20}}
+budget: {{size_mib: 2}}
+"""
+
+
+def rows() -> list[dict[str, str]]:
+    found = []
+    for action, ways in WAYS.items():
+        for room in ROOMS:
+            for thing in THINGS:
+                call = json.dumps({"do": action, "what": thing, "where": room}, separators=(",", ":"))
+                found += [{"prompt": way.format(t=thing, r=room), "completion": call} for way in ways]
+    return [found[i] for i in np.random.default_rng(0).permutation(len(found))]
+
+
+def write_recipe(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    every = rows()
+    for name, part in (("train", every[:200]), ("test", every[200:])):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
+    path = folder / "recipe.yaml"
+    path.write_text(RECIPE.format(train="train.jsonl", test="test.jsonl"), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("writes")
+    done = CliRunner().invoke(app, ["build", str(write_recipe(folder)), "-o", str(folder / "kin"), "--quiet"])
+    assert done.exit_code == 0, done.output
+    assert "perplexity" in done.output
+    return folder / "kin"
+
+
+def test_the_folder_says_what_it_is_and_what_was_measured(built):
+    manifest = json.loads((built / "minikin.json").read_text())
+    assert (manifest["task"], manifest["family"], manifest["runtime"]) == ("generate", "decoder", "llama_cpp")
+    measured = manifest["measurements"]
+    assert measured.keys() == {"teacher", "student", "student_without_teacher", "tfidf"}
+    # it has learnt: uniform over 320 pieces would be a perplexity of 320
+    assert 1 <= measured["student"]["perplexity"] < 30
+    assert measured["teacher"]["perplexity"] < 30
+    assert measured["student"]["size_mib"] <= 2
+    assert manifest["gate"]["passed"]
+    story = json.loads((built / "report.json").read_text())
+    assert 0.9 < story["parity"]["perplexity_ratio"] < 1.1
+    page = (built / "report.html").read_text(encoding="utf-8")
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert (built / "Modelfile").read_text().startswith("FROM ./model.gguf")
+
+
+def test_transformers_writes_the_same(built):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    kin = minikin.load(built)
+    model = AutoModelForCausalLM.from_pretrained(built, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(built, local_files_only=True)
+    import torch
+
+    ids = kin.ids("kitchen lamp on")
+    assert tokenizer.decode(ids).strip() == "kitchen lamp on"
+    theirs = model.generate(torch.tensor([ids]), max_new_tokens=24, do_sample=False)[0, len(ids) :].tolist()
+    ours = kin("kitchen lamp on")
+    same = sum(a == b for a, b in zip(ours.tokens, theirs, strict=False))
+    # the file is quantized: a near-tie may fall the other way, rarely
+    assert same >= min(len(ours.tokens), len(theirs)) - 2
+
+
+def test_run_answers_lines_in_order(built, tmp_path):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("hall fan off\n\nattic heater on\n", encoding="utf-8")
+    done = CliRunner().invoke(app, ["run", str(built), "--file", str(prompts), "--format", "lines", "-v"])
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.exit_code == 2
+    assert [sorted(line) for line in lines] == [
+        ["finish", "text", "tokens", "truncated"],
+        ["error", "line"],
+        ["finish", "text", "tokens", "truncated"],
+    ]
+    assert lines[1]["line"] == 2
+    kin = minikin.load(built)
+    assert lines[0]["text"] == kin("hall fan off").text
+
+
+def test_a_schema_binds_what_is_written(built, tmp_path):
+    schema = {
+        "type": "object",
+        "properties": {"do": {"enum": ["on", "off"]}, "where": {"enum": list(ROOMS)}},
+        "required": ["do", "where"],
+        "additionalProperties": False,
+    }
+    path = tmp_path / "schema.json"
+    path.write_text(json.dumps(schema), encoding="utf-8")
+    arguments = ["run", str(built), "anything at all", "--json-schema", str(path), "--temperature", "1.5", "--n", "4"]
+    done = CliRunner().invoke(app, [*arguments, "--max-tokens", "40", "--seed", "3"])
+    assert done.exit_code == 0, done.output
+    completions = json.loads(done.stdout)["completions"]
+    said = [json.loads(c["text"]) for c in completions if c["finish"] == "end"]
+    assert said
+    assert all(s["do"] in ("on", "off") and s["where"] in ROOMS for s in said)
+    again = CliRunner().invoke(app, [*arguments, "--max-tokens", "40", "--seed", "3"])
+    assert again.stdout == done.stdout
+
+
+def test_chat_ends_with_an_empty_line(built):
+    done = CliRunner().invoke(app, ["chat", str(built)], input="porch radio on\n\n")
+    assert done.exit_code == 0, done.output
+    assert minikin.load(built)("porch radio on").text in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "KIN", "x", "--json-schema", "missing.json"], "missing.json"),
+        (["run", "KIN", "x", "--n", "0"], "at least one"),
+        (["run", "KIN", " "], "is empty"),
+        (["compare", "KIN", "KIN", "--on", "x.csv"], "writes"),
+        (["export", "KIN", "--to", "c", "-o", "out"], "writes"),
+    ],
+)
+def test_bad_input_is_told(built, arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, [str(built) if a == "KIN" else a for a in arguments])
+    assert done.exit_code == 2, done.output
+    assert words in done.output
+
+
+def test_a_changed_file_is_refused_by_name(built, tmp_path):
+    import shutil
+
+    copy = tmp_path / "kin"
+    shutil.copytree(built, copy)
+    raw = bytearray((copy / "model.gguf").read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (copy / "model.gguf").write_bytes(bytes(raw))
+    with pytest.raises(KinError, match=r"model\.gguf"):
+        minikin.load(copy)
+
+
+def test_a_killed_build_ends_as_an_uninterrupted_one(built, tmp_path):
+    recipe = write_recipe(tmp_path)
+    command = [sys.executable, "-m", "minikin", "build", str(recipe), "-o", str(tmp_path / "kin"), "--quiet"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    for stage in ("teacher-", "student-"):
+        killed = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            # kill it as soon as the stage has begun
+            while killed.poll() is None and not list((tmp_path / "kin.run").glob(f"{stage}*")):
+                try:
+                    killed.wait(0.05)
+                except subprocess.TimeoutExpired:
+                    continue
+        finally:
+            killed.kill()
+            killed.wait()
+    assert CliRunner().invoke(app, command[3:]).exit_code == 0
+    ours, theirs = (json.loads((k / "minikin.json").read_text())["files"] for k in (tmp_path / "kin", built))
+    changed = {name for name in theirs if ours[name]["sha256"] != theirs[name]["sha256"]}
+    assert changed <= {"recipe.yaml"}  # it holds the paths of the data
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("teacher.size=hugs", "sizes are"),
+        ("quantize=int8", "which the task generate has"),
+        ("student.family=encoder", "the task generate has"),
+        ("distil.objectives=[{name: hidden}]", "the task generate has"),
+        ("teacher.model=somewhere/else", "give one of them"),
+    ],
+)
+def test_recipes_of_the_other_task_are_refused(tmp_path, change, words):
+    recipe = write_recipe(tmp_path)
+    with pytest.raises(RecipeError) as error:
+        minikin.build(recipe, tmp_path / "kin", overrides=[change], quiet=True)
+    assert words in str(error.value) + " ".join(error.value.faults)
+    assert not (tmp_path / "kin").exists()
+
+
+def test_too_small_a_budget_names_the_nearest(tmp_path):
+    recipe = write_recipe(tmp_path)
+    done = CliRunner().invoke(
+        app, ["build", str(recipe), "-o", str(tmp_path / "kin"), "--quiet", "--set", "budget.size_mib=0.01"]
+    )
+    assert done.exit_code == 2
+    assert "No decoder fits" in done.output
+    assert not (tmp_path / "kin").exists()
+
+
+def test_new_and_check(tmp_path):
+    write_recipe(tmp_path)
+    train, out = tmp_path / "train.jsonl", tmp_path / "mine.yaml"
+    done = CliRunner().invoke(app, ["new", str(train), "--task", "generate", "-o", str(out), "--yes"])
+    assert done.exit_code == 0, done.output
+    text = out.read_text()
+    assert "kind: pairs" in text and "completion: completion" in text
+    checked = CliRunner().invoke(app, ["check", str(out)])
+    assert checked.exit_code == 0, checked.output
+    assert "task: generate" in checked.output and "tokens to learn" in checked.output
