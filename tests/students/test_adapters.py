@@ -43,5 +43,5 @@ def test_targets_and_rank_are_checked():
         adapted(decoder(), 2, targets=["nowhere"])
     model = decoder()
     adapted(model, 2, targets=["q_proj"])
-    assert {n.split(".")[-3] for n, p in model.named_parameters() if p.requires_grad} == {"q_proj"}
+    assert {n.split(".")[-4] for n, p in model.named_parameters() if p.requires_grad} == {"q_proj"}
     assert np.isfinite(cross_entropy(model, ROWS))

@@ -98,6 +98,16 @@ def test_checkpointing_changes_memory_not_numbers(signals):
         torch.testing.assert_close(plain[name], checkpointed[name], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("checkpointing", "times"), [(False, 1), (True, 2)])
+def test_with_checkpointing_each_layer_is_computed_again(checkpointing, times):
+    model, calls = decoder(seed=2), []
+    model.model.layers[0].mlp.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
+    once = replace(SETTINGS, epochs=1, batch=24)
+    distil(model, ROWS, [TokenObjective("gold")], once, checkpointing=checkpointing)
+    assert calls.count(True) == times
+    assert not model.is_gradient_checkpointing
+
+
 def test_bfloat16_comes_close(signals):
     _, exact = trained(signals)
     _, rough = trained(signals, replace(SETTINGS, bfloat16=True))

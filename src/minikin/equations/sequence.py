@@ -26,7 +26,7 @@ def kl(log_q_MK: Tensor, log_p_MK: Tensor) -> Tensor:
     """Forward KL(p ‖ q), teacher p and student q, the teacher's entropy included: 0 for a perfect student.
 
     Source: Hinton, Vinyals, Dean 2015, §2, per token as in Kim & Rush 2016, "Sequence-Level Knowledge Distillation",
-    eq. 5.
+    §3.1.
     """
     return (log_p_MK.exp() * (log_p_MK - log_q_MK)).sum(-1)
 
@@ -71,7 +71,7 @@ def uld(log_q_MK: Tensor, log_p_MK: Tensor) -> Tensor:
     The Wasserstein distance between two distributions when every token is as far from every other. Both are sorted
     already, and the shorter is filled up with FLOOR; with a tail as last outcome it is a lower bound of the whole sum.
     Source: Boizard et al. 2024, "Towards Cross-Tokenizer Distillation: the Universal Logit Distillation Loss for
-    LLMs", §3.
+    LLMs" (ULD loss).
     """
     return (log_p_MK.exp() - log_q_MK.exp()).abs().sum(-1)
 
@@ -106,7 +106,7 @@ def sampled(logits_MV: Tensor, draws: int, generator: torch.Generator, sharpness
     K = `draws` tokens are drawn from r ∝ p^sharpness, and each counts p / (K·r); a token drawn twice keeps both. So
     for any f, E[Σ wₖ·f(idₖ)] = Σᵥ pᵥ·f(v): the cross-entropy −Σ w·log q, and with it the gradient of KL(p ‖ q), is
     right in expectation, which that of top-k without a tail is not. Sharpness 1 gives equal weights.
-    Source: Anshumann et al. 2025, "Sparse Logit Sampling: Accelerating Knowledge Distillation in LLMs", §4.
+    Source: Anshumann et al. 2025, "Sparse Logit Sampling: Accelerating Knowledge Distillation in LLMs" (RS-KD).
     """
     log_p_MV = F.log_softmax(logits_MV, -1)
     log_r_MV = F.log_softmax(log_p_MV * sharpness, -1)

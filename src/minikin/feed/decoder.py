@@ -139,15 +139,18 @@ class Asked:
     @torch.no_grad()
     def states(self, tokens: Tokens, *, every: bool = False) -> tuple[Tensor, ...]:
         """Hidden states (B, T, H) as `states` gives them, for tokens in the student's ids."""
-        theirs_BT = self._of_student_V[tokens.ids_BT].clamp(min=0)  # padding may be a token that the teacher lacks
-        return states(self.model, replace(tokens, ids_BT=theirs_BT), every=every)
+        here = tokens.to(self.device)
+        theirs_BT = self._of_student_V[here.ids_BT].clamp(min=0)  # padding may be a token that the teacher lacks
+        found = states(self.model, replace(here, ids_BT=theirs_BT), every=every)
+        return tuple(states_BTH.to(tokens.ids_BT.device) for states_BTH in found)
 
     def log_probs(self, hidden_MH: Tensor, temperature: float = 1.0) -> Tensor:
         """Log-probabilities (M, V) over the student's rows, FLOOR where the teacher has no such token."""
-        log_p_MW = torch.log_softmax(self.head.logits(hidden_MH) / temperature, -1)
+        logits_MW = self.head.logits(hidden_MH.to(self.device)) / temperature
+        log_p_MW = torch.log_softmax(logits_MW, -1).to(hidden_MH.device)
         rows = self.alignment.student_rows
         if log_p_MW.shape[1] == rows:
             return log_p_MW
         out_MV = log_p_MW.new_full((len(log_p_MW), rows), FLOOR)
-        out_MV[:, self._tensor(self.alignment.student_ids_W)] = log_p_MW
+        out_MV[:, torch.from_numpy(self.alignment.student_ids_W).to(out_MV.device)] = log_p_MW
         return out_MV

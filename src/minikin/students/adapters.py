@@ -14,7 +14,7 @@ def adapted(model: Any, rank: int, *, scale: float = 2.0, dora: bool = False, ta
 
     `targets` are names of layers (default: all linear ones but the output). An adapter's output counts `scale`
     times: alpha / rank. The model itself trains as before. Raises UserError for a rank below 1 or no such layer.
-    Source: Hu et al. 2022, "LoRA", eq. 3; Liu et al. 2024, "DoRA", eq. 5.
+    Source: Hu et al. 2022, "LoRA", eq. 3; Liu et al. 2024, "DoRA", §4.
     """
     peft = need("peft")
     if rank < 1:

@@ -59,7 +59,8 @@ def loss(
 
     Equal to projecting all at once, up to rounding; `chunk` is the number of positions held at a time. Under
     autocast, matrix products are done in its type and everything else in float32. Source of computing gradients
-    in the forward pass: Hsu et al. 2024, "Liger Kernel: Efficient Triton Kernels for LLM Training", §3.2.
+    in the forward pass: Hsu et al. 2024, "Liger Kernel: Efficient Triton Kernels for LLM Training"
+    (fused linear cross-entropy).
     """
     held = CHUNK_BYTES // (8 if isinstance(against, Dense) else 1)
     chunk = chunk or max(8, held // (4 * head.weight_VH.shape[0]))

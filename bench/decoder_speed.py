@@ -1,0 +1,274 @@
+"""Distilling a decoder at a 32k vocabulary: tokens/s and peak memory of ours, TRL's trainers and a plain loop.
+
+python bench/decoder_speed.py [--steps 5] [--only ours-cached plain ...]
+
+Same teacher, student, rows, order, optimiser and schedule; every contestant in a process of its own. Tokens are per
+second of processor time, the first step left out (set OMP_NUM_THREADS); memory is the peak during training above what
+models and data took. TRL's distillation trainer always
+learns from its own generations, so its chunked loss is timed in the plain loop. Needs trl (pip install --no-deps trl).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from common import keep, table
+from minikin.base.types import Packed
+from minikin.feed.buckets import bucketed
+from minikin.feed.decoder import Asked
+from minikin.teachers import token_signals
+from minikin.train.loop import Settings, _warm_then_decay
+from minikin.train.sequence import distil
+from minikin.train.token_objectives import TokenObjective
+
+VOCABULARY, WIDTH, BATCH = 32_000, 256, 2
+KL = [TokenObjective("kl")]
+Step = Callable[[Any, Any, Tensor], Tensor]
+
+
+def model(hidden: int, layers: int, seed: int) -> Any:
+    """An untrained Llama; its output matrix is scaled up so that it has opinions."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(seed)
+    shape = {"hidden_size": hidden, "intermediate_size": 2 * hidden, "num_hidden_layers": layers}
+    made = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=VOCABULARY, num_attention_heads=4, pad_token_id=0, bos_token_id=1, eos_token_id=2, **shape
+        )
+    )
+    with torch.no_grad():
+        made.lm_head.weight *= 6.0
+    return made
+
+
+def teacher_and_student() -> tuple[Any, Any]:
+    return model(256, 4, 1).eval().requires_grad_(False), model(128, 2, 2)
+
+
+def data(steps: int) -> Packed:
+    """Full rows of one document each, all learnt but the first token."""
+    ids_NT = np.random.default_rng(0).integers(3, VOCABULARY, (steps * BATCH, WIDTH)).astype(np.int32)
+    learnt_NT = np.ones(ids_NT.shape, bool)
+    learnt_NT[:, 0] = False
+    return Packed(ids_NT, np.ones_like(ids_NT), learnt_NT)
+
+
+def settings() -> Settings:
+    return Settings(epochs=1, batch=BATCH, learning_rate=1e-3, weight_decay=0.0)
+
+
+class Watch:
+    """Times the steps, and knows the memory before them."""
+
+    def __init__(self) -> None:
+        self.before_mib = psutil.Process().memory_info().rss / 2**20
+        self.ends = [time.process_time()]
+
+    def step(self, *_: object) -> None:
+        self.ends.append(time.process_time())
+
+    def report(self, loss: float, **more: float) -> dict[str, float]:
+        seconds = np.diff(self.ends)[1:]
+        peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return {
+            "tokens_per_s": BATCH * WIDTH / statistics.median(seconds),
+            "memory_mib": peak_mib - self.before_mib,
+            "loss": loss,
+            **more,
+        }
+
+
+def ours(steps: int, cached: bool) -> dict[str, float]:
+    teacher, student = teacher_and_student()
+    packed, more = data(steps), {}
+    source: Any = Asked(teacher)
+    with tempfile.TemporaryDirectory() as folder:
+        if cached:
+            # in a process of its own, so that what the teacher took does not count as the student's memory
+            store = Path(folder) / "store"
+            started = time.perf_counter()
+            subprocess.run([sys.executable, __file__, "--store", str(store), "--steps", str(steps)], check=True)
+            more["store_s"] = time.perf_counter() - started
+            source = token_signals.read(store, packed)
+            more["bytes_per_token"] = float(source.shards[0].itemsize)
+            del teacher
+        watch = Watch()
+        history = distil(student, packed, KL, settings(), source=source, progress=watch.step)
+    return watch.report(history.losses[0], **more)
+
+
+def order(steps: int) -> list[np.ndarray]:
+    """The rows of each step, as the loop of ours takes them."""
+    return bucketed(np.full(steps * BATCH, WIDTH), BATCH, settings().seed, 0)
+
+
+def optimiser(student: Any, steps: int) -> tuple[Any, Any]:
+    optimizer = torch.optim.AdamW(student.parameters(), lr=settings().learning_rate, weight_decay=0.0, fused=True)
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_then_decay(settings(), steps))
+
+
+def plain(steps: int, loss_of: Step) -> dict[str, float]:
+    """The loop that one writes by hand around transformers."""
+    teacher, student = teacher_and_student()
+    packed, (optimizer, schedule) = data(steps), optimiser(student, steps)
+    student.train()
+    watch, total = Watch(), 0.0
+    for rows in order(steps):
+        loss = loss_of(teacher, student, torch.from_numpy(packed.ids_NT[rows]).long())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(student.parameters(), settings().clip)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+        total += loss.item()
+        watch.step()
+    return watch.report(total / steps)
+
+
+def dense_kl(teacher: Any, student: Any, ids_BT: Tensor) -> Tensor:
+    log_q = F.log_softmax(student(input_ids=ids_BT).logits[:, :-1].flatten(0, 1), -1)
+    with torch.no_grad():
+        log_p = F.log_softmax(teacher(input_ids=ids_BT).logits[:, :-1].flatten(0, 1), -1)
+    return F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
+
+
+def trl_chunked(teacher: Any, student: Any, ids_BT: Tensor) -> Tensor:
+    """What TRL's distillation trainer computes after it has generated."""
+    from trl.trainer.distillation_trainer import _chunked_divergence_loss
+
+    ours_BTH = student.model(input_ids=ids_BT, use_cache=False).last_hidden_state[:, :-1]
+    with torch.no_grad():
+        theirs_BTH = teacher.model(input_ids=ids_BT, use_cache=False).last_hidden_state[:, :-1]
+    weights = student.lm_head.weight, teacher.lm_head.weight
+    loss: Tensor = _chunked_divergence_loss(ours_BTH, theirs_BTH, *weights, torch.ones_like(ids_BT[:, 1:]), 0.0)[0]
+    return loss
+
+
+def trl_gkd(steps: int) -> dict[str, float]:
+    """TRL's GKD trainer, never on its own generations (lmbda 0), with forward KL (beta 0)."""
+    os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
+    from datasets import Dataset
+    from tokenizers import Tokenizer, models
+    from torch.utils.data import SequentialSampler
+    from transformers import PreTrainedTokenizerFast, TrainerCallback
+    from trl.experimental.gkd import GKDConfig, GKDTrainer
+
+    class InOrder(GKDTrainer):  # type: ignore[misc]
+        def _get_train_sampler(self, *_: object) -> Any:
+            return SequentialSampler(self.train_dataset)
+
+    class Steps(TrainerCallback):  # type: ignore[misc]
+        def on_train_begin(self, *_: object, **__: object) -> None:
+            watches.append(Watch())
+
+        def on_step_end(self, *_: object, **__: object) -> None:
+            watches[0].step()
+
+    watches: list[Watch] = []
+    teacher, student = teacher_and_student()
+    words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(VOCABULARY)}, unk_token="w0"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="w0", bos_token="w1", eos_token="w2")
+    rows = data(steps).ids_NT[np.concatenate(order(steps))]
+
+    def collate(items: list[dict[str, Any]]) -> dict[str, Tensor]:
+        ids_BT = torch.tensor([item["input_ids"] for item in items])
+        return {"input_ids": ids_BT, "attention_mask": torch.ones_like(ids_BT), "labels": ids_BT}
+
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = InOrder(
+            model=student,
+            teacher_model=teacher,
+            args=GKDConfig(
+                output_dir=folder,
+                lmbda=0.0,
+                beta=0.0,
+                temperature=1.0,
+                num_train_epochs=1,
+                per_device_train_batch_size=BATCH,
+                gradient_checkpointing=False,
+                bf16=False,
+                use_cpu=True,
+                logging_steps=1,
+                save_strategy="no",
+                report_to=[],
+                disable_tqdm=True,
+                dataloader_pin_memory=False,
+            ),
+            data_collator=collate,
+            train_dataset=Dataset.from_dict({"input_ids": rows.tolist()}),
+            processing_class=tokenizer,
+            optimizers=optimiser(student, steps),
+            callbacks=[Steps()],
+        )
+        trainer.train()
+        losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    return watches[0].report(float(np.mean(losses)))
+
+
+CONTESTANTS: dict[str, tuple[str, Callable[[int], dict[str, float]]]] = {
+    "ours-cached": ("minikin, stored top-28 and tail", lambda steps: ours(steps, cached=True)),
+    "ours-live": ("minikin, live teacher", lambda steps: ours(steps, cached=False)),
+    "plain": ("plain transformers loop", lambda steps: plain(steps, dense_kl)),
+    "trl-gkd": ("TRL GKD trainer, λ = 0", trl_gkd),
+    "trl-chunked": ("plain loop, TRL's chunked loss", lambda steps: plain(steps, trl_chunked)),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--only", nargs="*", choices=list(CONTESTANTS), default=list(CONTESTANTS))
+    parser.add_argument("--one", choices=list(CONTESTANTS), help=argparse.SUPPRESS)
+    parser.add_argument("--store", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.store:
+        token_signals.collect(Asked(teacher_and_student()[0]), data(args.steps), args.store)
+    elif args.one:
+        print("result", json.dumps(CONTESTANTS[args.one][1](args.steps)))
+    else:
+        print(measured(args.only, args.steps))
+
+
+def measured(names: list[str], steps: int) -> str:
+    """Run each contestant in a process of its own, keep the figures, and give the table."""
+    found: dict[str, dict[str, float]] = {}
+    for name in names:
+        command = [sys.executable, __file__, "--one", name, "--steps", str(steps)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        lines = [line for line in done.stdout.splitlines() if line.startswith("result ")]
+        if done.returncode or not lines:
+            print(f"{name} did not run: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
+            continue
+        found[name] = json.loads(lines[-1].removeprefix("result "))
+    keep("decoder_speed", {"steps": steps, "threads": torch.get_num_threads(), **found})
+    first = found.get("ours-cached")
+    rows = []
+    for name, row in found.items():
+        speed = f"{first['tokens_per_s'] / row['tokens_per_s']:.2f}" if first else "–"
+        memory = f"{row['memory_mib'] / first['memory_mib']:.2f}" if first else "–"
+        figures = f"{row['tokens_per_s']:.0f}", speed, f"{row['memory_mib']:.0f}", memory, f"{row['loss']:.4f}"
+        rows.append((CONTESTANTS[name][0], *figures))
+    columns = "contestant", "tokens/CPU-s", "first is faster", "peak MiB", "× first's memory", "mean loss"
+    return table(columns, rows)
+
+
+if __name__ == "__main__":
+    main()
