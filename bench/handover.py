@@ -13,7 +13,8 @@ import csv
 import json
 import math
 import time
-from collections.abc import Callable
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,40 +81,42 @@ def mapie(scores_N: np.ndarray, wrong_N: np.ndarray, grid_J: np.ndarray, ask: tu
         confidence_level=1.0 - ask[1],
         list_predict_params=chance_J,
     )
-    controller.calibrate(evidence.chance(scores_N)[:, None], (~wrong_N).astype(int))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns where nothing is valid, which is counted here
+        controller.calibrate(evidence.chance(scores_N)[:, None], (~wrong_N).astype(int))
     valid = controller.valid_predict_params
     return float(grid_J[len(grid_J) - 1 - int(np.searchsorted(chance_J, np.min(valid)))]) if len(valid) else math.inf
 
 
 def methods(
-    half: Labelled, everything: Labelled, ask: tuple[float, float], seed: int, with_mapie: bool
+    half: np.ndarray, everything: Labelled, ask: tuple[float, float], seed: int, with_mapie: bool
 ) -> dict[str, Chosen]:
-    """Every method on one half: what it scores by, and the threshold it chooses there."""
+    """Every method on the rows of one half: what it scores by, and the threshold it chooses there."""
     alpha, delta = ask
-    fitting, certifying = (half.take(rows) for rows in split(half.labels_N, seed))
-    scorer = fit_scorer(fitting)
-    all_N = scorer.scores(everything.probabilities_NC, everything.pooled_NF)
-    scores_N = scorer.scores(certifying.probabilities_NC, certifying.pooled_NF)
-    grid_J, start = walk_of(scorer, fitting, alpha)
-    wrong_N = certifying.wrong_N
-    found = risk.learn_then_test(scores_N, wrong_N, grid_J, alpha, delta, start=start)
+    fits, certifies = (half[rows] for rows in split(everything.labels_N[half], seed))
+    wrong_N = everything.wrong_N[certifies]
+
+    def walked(known: Labelled) -> tuple[np.ndarray, np.ndarray, int, float]:
+        """Score everything by what is fitted on the one part, and certify on the other."""
+        fitting = known.take(fits)
+        scorer = fit_scorer(fitting)
+        scores_N = scorer.scores(known.probabilities_NC, known.pooled_NF)
+        grid_J, start = walk_of(scorer, fitting, alpha)
+        found = risk.learn_then_test(scores_N[certifies], wrong_N, grid_J, alpha, delta, start=start)
+        return scores_N, grid_J, start, found.threshold if found else math.inf
+
+    all_N, grid_J, start, threshold = walked(everything)
+    plain_N, _, _, plain_threshold = walked(replace(everything, pooled_NF=None))
     given_N = everything.probabilities_NC.argmax(1) != everything.reject
     top_N = np.where(given_N, everything.probabilities_NC.max(1), REJECTED)
+    scores_N = all_N[certifies]
     chosen = {
-        "minikin": (all_N, found.threshold if found else math.inf),
+        "minikin": (all_N, threshold),
+        "minikin, probabilities alone": (plain_N, plain_threshold),
         "Hoeffding, same walk": (all_N, hoeffding(scores_N, wrong_N, grid_J, start, ask)),
         "tuned threshold, same score": (all_N, tuned(scores_N, wrong_N, alpha)),
         "fixed: probability ≥ 0.9": (top_N, FIXED),
     }
-    alone = Labelled(fitting.probabilities_NC, None, fitting.labels_N, fitting.reject)
-    plain = fit_scorer(alone)
-    plain_J, plain_start = walk_of(plain, alone, alpha)
-    plain_N = plain.scores(certifying.probabilities_NC, None)
-    by_probability = risk.learn_then_test(plain_N, wrong_N, plain_J, alpha, delta, start=plain_start)
-    chosen["minikin, probabilities alone"] = (
-        plain.scores(everything.probabilities_NC, None),
-        by_probability.threshold if by_probability else math.inf,
-    )
     if with_mapie:
         chosen["MAPIE, same score"] = (all_N, mapie(scores_N, wrong_N, grid_J, ask))
     return chosen
@@ -127,7 +130,7 @@ def halvings(everything: Labelled, ask: tuple[float, float], halves: int, mapies
         shuffled_N = np.random.default_rng([seed, 1]).permutation(n)
         one, other = shuffled_N[: n // 2], shuffled_N[n // 2 :]
         try:
-            chosen = methods(everything.take(one), everything, ask, seed, seed < mapies)
+            chosen = methods(one, everything, ask, seed, seed < mapies)
         except CertificateError as error:
             raise SystemExit(f"The kin can't be scored: {error}") from error
         for name, (scores_N, threshold) in chosen.items():
@@ -142,15 +145,15 @@ def about(everything: Labelled) -> None:
     inside_N = (everything.labels_N >= 0) & (everything.labels_N != everything.reject)
     answers_N = everything.probabilities_NC.argmax(1)
     print(
-        f"in scope {inside_N.mean():.1%} of all; accuracy there {(answers_N == everything.labels_N)[inside_N].mean():.1%}; "
+        f"in scope {inside_N.mean():.1%} of all; accuracy there "
+        f"{(answers_N == everything.labels_N)[inside_N].mean():.1%}; "
         f"out of scope recognised {(answers_N == everything.reject)[~inside_N].mean():.1%}"
     )
     fitting, rest = (everything.take(rows) for rows in split(everything.labels_N, 0))
     scorer = fit_scorer(fitting)
     scores_N = scorer.scores(rest.probabilities_NC, rest.pooled_NF)
-    number: Callable[[float | None], str] = lambda x: "–" if x is None else f"{x:.4f}"  # noqa: E731
     rows = [
-        (name, number(row["wrong"]), number(row["out_of_scope"]))
+        (name, *("–" if x is None else f"{x:.4f}" for x in (row["wrong"], row["out_of_scope"])))
         for name, row in evidence.separation(scorer, rest, scores_N).items()
     ]
     print("\n" + table(("AUROC", "wrong answers", "out of scope"), rows) + "\n")

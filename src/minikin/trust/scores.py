@@ -153,14 +153,14 @@ def probability_parts(probabilities_NC: Array, reject: int = -1) -> Array:
     The energy is the log-sum-exp of the logits less their mean, −mean_c log p_c, which needs no logits.
     Source: Hendrycks & Gimpel 2017 (maximum probability); Liu et al. 2020, "Energy-based OOD Detection", eq. 3.
     """
-    p_NC = np.asarray(probabilities_NC, np.float64)
-    log_NC = np.log(np.maximum(p_NC, LEAST))
-    top_N = p_NC.max(1)
+    p_NC = np.asarray(probabilities_NC, np.float32)
+    log_NC = np.log(np.maximum(p_NC, np.float32(LEAST)))
+    top_N = p_NC.max(1).astype(np.float64)
     odds_N = np.log(np.maximum(top_N, LEAST)) - np.log(np.maximum(1.0 - top_N, QUIET_ODDS))
     columns = [odds_N, (p_NC * log_NC).sum(1), -log_NC.mean(1)]
     if reject >= 0:
         columns.append(log_NC[:, reject])
-    return np.stack(columns, axis=1)
+    return np.stack(columns, axis=1).astype(np.float64)
 
 
 class Quick:
