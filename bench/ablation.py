@@ -197,7 +197,7 @@ def trained(made: Study, candidate: Candidate, row: Row, seed: int, args: argpar
     settings = Settings(
         epochs=max(1, round(args.epochs * shorter)),
         batch=args.batch,
-        learning_rate=learn.rate_of(candidate),
+        learning_rate=learn.LEARNING_RATES["static" if candidate.family == "static" else candidate.start],
         seed=seed,
     )
     net = module.to_module(student, inside=any(t.name in INSIDE for t in terms))

@@ -26,10 +26,7 @@ from minikin.train.distil import distil, logits, tolerance
 from minikin.train.loop import Settings
 from minikin.train.objectives import INSIDE, Objective
 
-LEARNING_RATES = {"cut": 2e-3, "grown": 1e-3, "static": 5e-3}
-CUT_WIDTH = 192
-"""Wider cuts than this learn at a rate that falls with their width."""
-
+LEARNING_RATES = {"cut": 5e-4, "grown": 1e-3, "static": 5e-3}
 PASSES = {"cut": 400_000, "grown": 600_000, "static": 600_000}
 """Texts to see in full training, when the recipe names no number of epochs."""
 
@@ -182,14 +179,6 @@ def _static_embeddings(base: Roots, hidden: int, seed: int) -> Array:
     return reduced_VH * np.float32(0.25 / max(float(reduced_VH.std()), 1e-8))
 
 
-def rate_of(candidate: Candidate) -> float:
-    """Peak step size of a candidate: of cuts, inverse to their width (as Yang et al. 2022 scale hidden layers)."""
-    if candidate.family == "static":
-        return LEARNING_RATES["static"]
-    falling = min(1.0, CUT_WIDTH / candidate.hidden) if candidate.start == "cut" else 1.0
-    return LEARNING_RATES[candidate.start] * falling
-
-
 def settings_of(build: Build, candidate: Candidate, texts: int, seed: int | None = None) -> Settings:
     """Settings of a candidate's full training on so many texts; `seed` is else the recipe's."""
     kind = "static" if candidate.family == "static" else candidate.start
@@ -198,7 +187,7 @@ def settings_of(build: Build, candidate: Candidate, texts: int, seed: int | None
     return Settings(
         epochs=epochs,
         batch=train.batch if "batch" in train.model_fields_set else 64,
-        learning_rate=train.learning_rate or rate_of(candidate),
+        learning_rate=train.learning_rate or LEARNING_RATES[kind],
         seed=build.recipe.seed if seed is None else seed,
     )
 
