@@ -101,8 +101,8 @@ class Guard:
 
     def one(self, row_C: Array, pooled_F: Array | None, best: int, top: float) -> str:
         """Why the certificate does not cover one answer (label `best`, probability `top`); '' when it does."""
-        if self.state == "void" or self._quick is None:
-            return f"the certificate is void: {self.reason}"
+        if self.reason or self._quick is None or time.time() >= self._expires_s:
+            return f"the certificate is {self.state}: {self.reason}"
         score = self._quick.score(row_C, pooled_F, best, top)
         if score >= self._one:
             return ""

@@ -19,7 +19,7 @@ REJECTED = -1e6
 
 LEAST = 1e-30
 QUIET_ODDS = 1e-7
-WIDTH = 48
+WIDTH = 32
 CHEAP = ("log_odds", "entropy", "energy")
 NEAR = ("length", "neighbour", "mahalanobis")
 
