@@ -7,6 +7,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -129,7 +130,7 @@ class Guard:
         """Everything that an answer needs, worked out once."""
         assert self.scorer is not None
         self.calibration_scores_N = np.asarray(arrays["scores_N"])
-        self._quick = Quick(self.scorer, classes)
+        self._quick = Quick(self.scorer, classes, _compiled())
         self._one = float(self.thresholds(1, None)[0])
         if np.isnan(self._one) or self._one <= REJECTED:
             raise ValueError("its threshold is no score")
@@ -141,6 +142,14 @@ class Guard:
         self._expires_s = midnight + DAY_S + (now - start)
         reject = self.value["reject"]
         self._reject_reason = f"the class '{reject}' is never answered" if reject is not None else BELOW
+
+
+def _compiled() -> Any:
+    """The kernel's extension, or None where it was not built; it comes without anything that the runtimes need."""
+    try:
+        return import_module("minikin.kernel._kernel")
+    except ImportError:
+        return None
 
 
 class _Void(ValueError):
