@@ -22,6 +22,10 @@ from minikin.trust.scores import REJECTED, Scorer
 
 FIT_SHARE = 0.3
 GRID = 100
+SLACK = 1e-3
+"""Thresholds lie so far below the scores that gave them: the same text, asked alone and so rounded otherwise, stays
+on the same side."""
+
 OVERLAP = 0.05
 """A file of which more than this share was trained on is refused whole; fewer such rows are left out."""
 
@@ -164,7 +168,7 @@ def walk_of(scorer: Scorer, fitting: Labelled, alpha: float) -> tuple[Array, int
     at the first unlucky error among its few answers.
     """
     scores_N = scorer.scores(fitting.probabilities_NC, fitting.pooled_NF)
-    grid_J = risk.grid(scores_N[scores_N > REJECTED], GRID)
+    grid_J = risk.grid(scores_N[scores_N > REJECTED], GRID) - SLACK
     errors_J, answered_J = risk.counts(scores_N, fitting.wrong_N, grid_J)
     tails = [cdf(int(k), int(n), alpha) for k, n in zip(errors_J, answered_J, strict=True)]
     return grid_J, int(np.argmin(tails))

@@ -79,15 +79,15 @@ class Guard:
     def decide(
         self, probabilities_NC: Array, pooled_NF: Array | None, groups: Sequence[str] | None = None
     ) -> tuple[Array, Array]:
-        """Scores (N,), NaN while void and unreadable, and which answers (N,) the certificate covers.
+        """Scores (N,), NaN while void, and which answers (N,) the certificate covers.
 
         `groups` names the group of each text, where the certificate is by group.
         """
-        if self.scorer is None:
+        if self.scorer is None or self.state == "void":
             return np.full(len(probabilities_NC), np.nan), np.zeros(len(probabilities_NC), bool)
         scores_N = self.scorer.scores(np.asarray(probabilities_NC), pooled_NF)
         accept_N = scores_N >= self.thresholds(len(scores_N), groups)
-        return scores_N, accept_N & (scores_N > REJECTED) & (self.state == "certified")
+        return scores_N, accept_N & (scores_N > REJECTED)
 
     def thresholds(self, n: int, groups: Sequence[str] | None) -> Array:
         """The threshold of each text (N,): infinite for a group that is handed over whole, unknown or not named."""
