@@ -105,3 +105,10 @@ def test_files_that_are_none(tmp_path: Path, text: str, words: str) -> None:
     assert "minikin new" not in str(raised.value)
     with pytest.raises(RecipeError, match="There is no hand-over file"):
         read(tmp_path / "nope.yaml")
+
+
+def test_the_example_in_the_docs_is_a_good_file(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "hand-over.md").read_text(encoding="utf-8")
+    found = _read(tmp_path, page.split("```yaml\n")[1].split("```")[0])
+    assert [one.kin is None for one in found.large] == [False, True]
+    assert found.egress.patterns == {"ticket": r"TCK-\d+"}

@@ -1,13 +1,11 @@
-"""The command line inside this process, and made-up answers whose risk is known: N texts of C classes, some out of
-scope, with vectors that lie by class."""
+"""The command line in this process, and made-up answers whose risk is known.
 
-from __future__ import annotations
-
-from collections.abc import Callable
+Those are N texts of C classes, some out of scope, with vectors that lie by class.
+"""
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from minikin.cli import app
 from minikin.trust.certify import Labelled
@@ -43,6 +41,6 @@ def answers():
 
 
 @pytest.fixture
-def say() -> Callable[..., Result]:
+def say():
     """Run a command: `say("queue", kin, "list", input=...)`."""
     return lambda *args, **more: CliRunner().invoke(app, [str(a) for a in args], **more)

@@ -114,3 +114,15 @@ def test_transitions_are_logged_with_their_evidence() -> None:
     assert [(note["from"], note["to"]) for note in (first, second)] == [(CERTIFIED, SUSPECT), (SUSPECT, VOID)]
     assert max(first["log_e"].values()) >= math.log(20)
     assert (second["audited"], second["errors"]) == (20, 20)
+
+
+def test_a_small_shift_is_noticed_too() -> None:
+    """A quarter of the mass becomes 1.5 times as likely: bold bets alone would lose on it."""
+    rng = np.random.default_rng(3)
+    low_N = rng.random(2000) < 0.375
+    scores_N = np.where(low_N, rng.uniform(0, 0.25, 2000), rng.uniform(0.25, 1, 2000))
+    one = Watch("c", 0.02, {"scores": rng.uniform(size=1000)}, chance=rng.random)
+    one.seen(scores=rng.uniform(size=500))
+    assert one.state == CERTIFIED
+    one.seen(scores=scores_N)
+    assert one.state == SUSPECT

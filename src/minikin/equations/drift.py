@@ -16,6 +16,10 @@ ODDS = (1.5, 2.0, 3.5, 6.0, 12.0)
 """Risks bet on, as multiples of α (at most halfway from α to 1)."""
 
 ASLEEP = 0.5
+GENTLE = 0.25
+"""Share of the density in a gentle bet, the rest being 1: a bold bet loses on a small shift, a gentle one gains."""
+
+BETS = 12
 WAKING = 200.0
 """Of the sleeping wealth, 1 / (200 + t) wakes after observation t: a power law, so some is left at any time."""
 
@@ -104,7 +108,7 @@ class Martingale:
     counts: tuple[int, ...]
     n: int = 0
     log_asleep: float = math.log(ASLEEP)
-    log_wealth: tuple[float, ...] = (math.log((1.0 - ASLEEP) / 6),) * 6
+    log_wealth: tuple[float, ...] = (math.log((1.0 - ASLEEP) / BETS),) * BETS
 
     @property
     def log_e(self) -> float:
@@ -125,7 +129,7 @@ class Martingale:
     def of(cls, value: Mapping[str, Any]) -> Martingale:
         """The state that `json` gave. Raises ValueError for anything else."""
         state: Martingale = _state(cls, value)
-        if len(state.counts) != len(state.edges) + 1 or len(state.log_wealth) != 6 or min(state.counts) < 0:
+        if len(state.counts) != len(state.edges) + 1 or len(state.log_wealth) != BETS or min(state.counts) < 0:
             raise ValueError("the bins of the martingale don't fit its counts")
         return state
 
@@ -161,15 +165,14 @@ def martingale(state: Martingale, score: float, chance: float) -> Martingale:
     """The state after one more score; NaN counts as the lowest.
 
     It bets on p-values by densities that integrate to 1: towards low, high, very low and very high ones, and away
-    from and towards the middle. Source: Vovk 2021, "Testing randomness online", §3–4.
+    from and towards the middle; each boldly and gently. Source: Vovk 2021, "Testing randomness online", §3–4.
     """
     score = -math.inf if math.isnan(score) else float(score)
     p = min(max(p_value(state, score, chance), 1e-12), 1.0 - 1e-12)
     middle = 1.5 - 6.0 * (p - 0.5) ** 2
-    densities = (0.5 / math.sqrt(p), 0.5 / math.sqrt(1.0 - p), 2.0 - 2.0 * p, 2.0 * p, middle, 2.0 - middle)
-    log_asleep, log_wealth = _bet(
-        state.log_asleep, state.log_wealth, [math.log(d + 1e-300) for d in densities], state.n
-    )
+    bold = (0.5 / math.sqrt(p), 0.5 / math.sqrt(1.0 - p), 2.0 - 2.0 * p, 2.0 * p, middle, 2.0 - middle)
+    gains = [math.log(d + 1e-300) for d in (*bold, *(1.0 + GENTLE * (d - 1.0) for d in bold))]
+    log_asleep, log_wealth = _bet(state.log_asleep, state.log_wealth, gains, state.n)
     place = bisect_right(state.edges, score)
     counts = (*state.counts[:place], state.counts[place] + 1, *state.counts[place + 1 :])
     return replace(state, counts=counts, n=state.n + 1, log_asleep=log_asleep, log_wealth=log_wealth)
