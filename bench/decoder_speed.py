@@ -1,6 +1,6 @@
 """Distilling a decoder at a 32k vocabulary: tokens/s and peak memory of ours, TRL's trainers and a plain loop.
 
-python bench/decoder_speed.py [--steps 5] [--only ours-cached plain ...]
+python bench/decoder_speed.py [--steps 4] [--only ours-cached plain ...]
 
 Same teacher, student, rows, order, optimiser and schedule; every contestant in a process of its own. Tokens are per
 second of processor time, the first step left out (set OMP_NUM_THREADS); memory is the peak during training above what
@@ -38,7 +38,7 @@ from minikin.train.loop import Settings, _warm_then_decay
 from minikin.train.sequence import distil
 from minikin.train.token_objectives import TokenObjective
 
-VOCABULARY, WIDTH, BATCH = 32_000, 256, 2
+VOCABULARY, WIDTH, BATCH = 32_000, 256, 8
 KL = [TokenObjective("kl")]
 Step = Callable[[Any, Any, Tensor], Tensor]
 
@@ -234,7 +234,7 @@ CONTESTANTS: dict[str, tuple[str, Callable[[int], dict[str, float]]]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--only", nargs="*", choices=list(CONTESTANTS), default=list(CONTESTANTS))
     parser.add_argument("--one", choices=list(CONTESTANTS), help=argparse.SUPPRESS)
     parser.add_argument("--store", type=Path, help=argparse.SUPPRESS)

@@ -56,7 +56,9 @@ def distil(
         assert validation is not None
         return -cross_entropy(model, validation)
 
-    _set_checkpointing(model, checkpointing)
+    switched: Any = model
+    if checkpointing:
+        switched.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     try:
         return optimise(
             both,
@@ -69,7 +71,8 @@ def distil(
             progress=progress,
         )
     finally:
-        _set_checkpointing(model, False)
+        if checkpointing:
+            switched.gradient_checkpointing_disable()
 
 
 class _WithLoss(nn.Module):
@@ -82,13 +85,6 @@ class _WithLoss(nn.Module):
     def forward(self, batch: Tokens, rows_B: Array | None) -> Tensor:
         loss: Tensor = self.loss(states(self.module, batch, every=self.loss.inside), batch, rows_B)
         return loss
-
-
-def _set_checkpointing(model: Any, on: bool) -> None:
-    if on:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    elif getattr(model, "is_gradient_checkpointing", False):
-        model.gradient_checkpointing_disable()
 
 
 @torch.no_grad()
