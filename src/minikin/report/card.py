@@ -27,14 +27,14 @@ def card(story: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     """Write the model card of a kin from its story and its manifest (minikin.json)."""
     name = str(story.get("name") or manifest.get("name") or "kin")
     sections = [
-        f"# {_line(name)}",
+        f"# {flat(name)}",
         _what(story, manifest),
         "## Use\n\n" + _use(story, manifest),
         "## Measurements\n\n" + _table(story),
-        _per_gate(story),
+        per_gate(story),
         "## When it may answer\n\n" + certified.card(story["certificate"]) if part(story, "certificate") else "",
         "## Limits\n\n" + _limits(story),
-        "## Provenance\n\n" + _provenance(story, manifest),
+        "## Provenance\n\n" + provenance(story, manifest),
     ]
     front = yaml.safe_dump(_metadata(name, story, manifest), sort_keys=False, allow_unicode=True, width=1000)
     body = "\n\n".join(section for section in sections if section)
@@ -43,7 +43,7 @@ def card(story: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
 
 def _metadata(name: str, story: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The front matter that the Hub reads; see https://huggingface.co/docs/hub/model-cards."""
-    teacher, encoder = _teacher(manifest), _encoder(manifest)
+    teacher, encoder = about_teacher(manifest), _encoder(manifest)
     metadata: dict[str, Any] = {
         "license": teacher["licence"],
         "pipeline_tag": "text-classification",
@@ -64,7 +64,7 @@ def _metadata(name: str, story: Mapping[str, Any], manifest: Mapping[str, Any]) 
                 "results": [
                     {
                         "task": {"type": "text-classification", "name": "Text classification"},
-                        "dataset": {"type": _slug(name), "name": name, "split": "test"},
+                        "dataset": {"type": slug(name), "name": name, "split": "test"},
                         "metrics": metrics,
                     }
                 ],
@@ -76,13 +76,13 @@ def _metadata(name: str, story: Mapping[str, Any], manifest: Mapping[str, Any]) 
 def _what(story: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     """What it is, in a paragraph: the verdict, the task, the labels."""
     labels = [str(label) for label in story.get("labels") or manifest.get("labels") or ()]
-    shown = ", ".join(f"`{_line(label)}`" for label in labels[:LABELS_SHOWN])
+    shown = ", ".join(f"`{flat(label)}`" for label in labels[:LABELS_SHOWN])
     more = f" and {len(labels) - LABELS_SHOWN} more" if len(labels) > LABELS_SHOWN else ""
-    teacher = _teacher(manifest)["name"]
-    origin = f"distilled from {_line(teacher)}" if teacher else "trained from gold labels alone"
+    teacher = about_teacher(manifest)["name"]
+    origin = f"distilled from {flat(teacher)}" if teacher else "trained from gold labels alone"
     kind = "small transformer encoder" if _encoder(manifest) else "static-embedding model"
     paragraphs = [
-        _line(str(story.get("verdict") or words.verdict(story))),
+        flat(str(story.get("verdict") or words.verdict(story))),
         f"A {kind} that sorts texts into {words.count(len(labels), 'label')}, {origin} with minikin.",
         f"Labels: {shown}{more}." if labels else "",
     ]
@@ -144,7 +144,7 @@ def _table(story: Mapping[str, Any]) -> str:
     if len(lines) == 2:
         return "Not measured yet."
     machine = part(story, "machine") or {}
-    where = f" on {_line(str(machine['processor']))}" if machine.get("processor") else ""
+    where = f" on {flat(str(machine['processor']))}" if machine.get("processor") else ""
     return "\n".join(lines) + (
         f"\n\nAll on the same test texts; this model as the packaged file answers, in the runtime that ships. "
         f"Latency is from raw text to answer, one text at a time, one thread{where}. "
@@ -152,12 +152,12 @@ def _table(story: Mapping[str, Any]) -> str:
     )
 
 
-def _per_gate(story: Mapping[str, Any]) -> str:
+def per_gate(story: Mapping[str, Any]) -> str:
     """The gate's answer, and the paired differences."""
     lines = []
     passed = story.get("passed")
     if passed is not None:
-        reasons = [_line(str(r)) for r in story.get("reasons") or part(story, "gate", "reasons") or ()]
+        reasons = [flat(str(r)) for r in story.get("reasons") or part(story, "gate", "reasons") or ()]
         lines.append(f"- Gate: {'passed' if passed else 'failed'}{': ' + '; '.join(reasons) if reasons else ''}")
     gap = number(part(story, "gate", "gap_closed"))
     if gap is not None:
@@ -189,18 +189,18 @@ def _limits(story: Mapping[str, Any]) -> str:
         if (recall := number(row.get("student_recall"))) is not None
     )[:3]
     if weakest:
-        listed = words.join([f"`{_line(label)}` ({words.percent(recall, 0)})" for recall, label in weakest])
+        listed = words.join([f"`{flat(label)}` ({words.percent(recall, 0)})" for recall, label in weakest])
         lines.append(f"- Weakest classes, by recall: {listed}.")
     return "\n".join(lines)
 
 
-def _provenance(story: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+def provenance(story: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     """Where it comes from: teacher with licence, data, recipe, seeds."""
-    teacher, counts = _teacher(manifest), part(story, "data", "counts") or {}
-    licence = f", licence {_line(teacher['licence'])}" if teacher["licence"] else ""
+    teacher, counts = about_teacher(manifest), part(story, "data", "counts") or {}
+    licence = f", licence {flat(teacher['licence'])}" if teacher["licence"] else ""
     trained = words.join([f"{n:,} {name}" for name, n in counts.items() if number(n)])
     facts = [
-        ("Teacher", f"{_line(teacher['name'])}{licence}" if teacher["name"] else "none; trained from gold labels"),
+        ("Teacher", f"{flat(teacher['name'])}{licence}" if teacher["name"] else "none; trained from gold labels"),
         ("Texts", trained),
         ("Seeds", ", ".join(f"{k} {v}" for k, v in (part(story, "seeds") or {}).items())),
         ("Recipe SHA-256", f"`{manifest['recipe_sha256']}`" if manifest.get("recipe_sha256") else ""),
@@ -209,7 +209,7 @@ def _provenance(story: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     return "\n".join(f"- {name}: {value}" for name, value in facts if value)
 
 
-def _teacher(manifest: Mapping[str, Any]) -> dict[str, str]:
+def about_teacher(manifest: Mapping[str, Any]) -> dict[str, str]:
     """Name and licence of the teacher, empty where unknown; the manifest holds a mapping, a name or None."""
     teacher = manifest.get("teacher")
     if isinstance(teacher, str):
@@ -227,11 +227,12 @@ def _encoder(manifest: Mapping[str, Any]) -> bool:
     return family == "encoder" if family else any(str(name).endswith(".onnx") for name in files)
 
 
-def _line(text: str) -> str:
+def flat(text: str) -> str:
     """Text that stays on one line and is no markup: for names and labels that users chose."""
-    flat = " ".join(text.split())
-    return flat.replace("&", "&amp;").replace("<", "&lt;").replace("`", "ʼ").replace("|", "\\|")
+    one_line = " ".join(text.split())
+    return one_line.replace("&", "&amp;").replace("<", "&lt;").replace("`", "ʼ").replace("|", "\\|")
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """A name as the Hub's metadata takes it."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "data"

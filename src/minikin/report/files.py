@@ -7,7 +7,7 @@ from pathlib import Path
 
 from minikin.base import atomic, extras
 from minikin.base.manifest import CERTIFICATE, Manifest
-from minikin.report import card, page
+from minikin.report import card, card_writing, page
 
 
 def write(folder: Path, manifest: Manifest) -> Path:
@@ -15,7 +15,8 @@ def write(folder: Path, manifest: Manifest) -> Path:
     story = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     if (folder / CERTIFICATE).is_file():
         story["certificate"] = json.loads((folder / CERTIFICATE).read_text(encoding="utf-8"))
-    atomic.write_text(folder / "README.md", card.card(story, manifest.raw))
+    written = card_writing.card if story.get("task") == "generate" else card.card
+    atomic.write_text(folder / "README.md", written(story, manifest.raw))
     if extras.has("jinja2"):
         atomic.write_text(folder / "report.html", page.page(story))
     return folder / "report.html"

@@ -13,7 +13,7 @@ from typing import Any
 
 from minikin.base.extras import need
 from minikin.report import certified, charts, sections, words
-from minikin.report.sections import LATENCY, SIZE, WHO
+from minikin.report.sections import LATENCY, SIZE
 from minikin.report.words import number, part
 
 UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
@@ -64,6 +64,7 @@ def _template() -> Any:
 def _head(story: Mapping[str, Any]) -> dict[str, Any]:
     """Verdict, badge and the four figures at the top."""
     passed = story.get("passed")
+    lexical = "the nearest prompt’s answer" if story.get("task") == "generate" else "TF-IDF"
     student, budget, gate = (
         part(story, "measurements", "student") or {},
         part(story, "budget") or {},
@@ -72,7 +73,7 @@ def _head(story: Mapping[str, Any]) -> dict[str, Any]:
     figures = [
         (
             words.percent(gate.get("retention")),
-            "of the teacher’s accuracy kept",
+            f"of the teacher’s {words.measure(story)} kept",
             _asked(budget.get("keep"), "floor", words.share),
         ),
         (
@@ -85,7 +86,7 @@ def _head(story: Mapping[str, Any]) -> dict[str, Any]:
             _against("faster", gate.get("speed_ratio"), "p50, text to answer"),
             _asked(budget.get("latency_ms_p95"), "p95 budget", words.plain_ms),
         ),
-        (words.percent(gate.get("gap_closed"), 0), "of the gap from TF-IDF to the teacher closed", ""),
+        (words.percent(gate.get("gap_closed"), 0), f"of the gap from {lexical} to the teacher closed", ""),
     ]
     if number(gate.get("retention")) is None:
         figures[0] = (words.percent(student.get("accuracy")), "accuracy on the test split", "")
@@ -114,7 +115,8 @@ def _against(word: str, ratio: Any, otherwise: str = "model and tokenizer") -> s
 def _sides(story: Mapping[str, Any]) -> dict[str, Any]:
     """Rows and columns of the table that sets teacher, student and baselines side by side."""
     measured = part(story, "measurements") or {}
-    there = [(who, measured[who]) for who in WHO if isinstance(measured.get(who), Mapping)]
+    names = sections.who(story)
+    there = [(who, measured[who]) for who in names if isinstance(measured.get(who), Mapping)]
     accuracies = [
         a for _, m in there for a in (m.get("accuracy"), *(m.get("accuracy_interval") or ())) if number(a) is not None
     ]
@@ -127,12 +129,14 @@ def _sides(story: Mapping[str, Any]) -> dict[str, Any]:
         (LATENCY, "p50", words.ms),
         ("latency_ms_p95", "p95", words.ms),
         ("throughput_per_s", "Texts/s", words.significant),
+        ("perplexity", "Perplexity", words.significant),
+        ("decode_tokens_per_s", "Tokens/s", words.significant),
     ]
     columns = [c for c in columns if any(number(m.get(c[0])) is not None for _, m in there)]
     domain = (min(accuracies), max(accuracies)) if accuracies else (0.0, 1.0)
     rows = []
     for who, m in there:
-        name, role, _ = WHO[who]
+        name, role, _ = names[who]
         accuracy, interval = number(m.get("accuracy")), m.get("accuracy_interval")
         at = number(part(measured, "teacher", "accuracy"))
         rows.append(
@@ -155,7 +159,7 @@ def _sides(story: Mapping[str, Any]) -> dict[str, Any]:
 def _paired(story: Mapping[str, Any]) -> list[dict[str, str]]:
     """The student minus each of the others, with interval and test."""
     rows = []
-    for who, (_, _, name) in WHO.items():
+    for who, (_, _, name) in sections.who(story).items():
         pair = part(story, "paired", who)
         if not isinstance(pair, Mapping) or number(pair.get("difference")) is None:
             continue

@@ -15,6 +15,9 @@ WHO = {
     "student_without_teacher": ("Same student, no teacher", "control", "the same student without a teacher"),
     "tfidf": ("TF-IDF + logistic regression", "lexical", "TF-IDF with logistic regression"),
 }
+NEAREST = ("Answer of the nearest prompt", "lexical", "the answer of the nearest training prompt")
+"""What stands in the lexical baseline's place where answers are written."""
+
 SHORT = {"teacher": "teacher", "student": "shipped", "student_without_teacher": "no teacher", "tfidf": "TF-IDF"}
 LATENCY, SIZE = "latency_ms_p50", "size_mib"
 DRAWN = {"front": ("front", "winner"), "dominated": ("dominated",), "eliminated": ("eliminated",)}
@@ -22,6 +25,11 @@ WHOLE_TABLE = 40
 FIRST_EXAMPLES = 10
 LONGEST_TEXT = 400
 NEITHER = "Neither is right"
+
+
+def who(story: Mapping[str, Any]) -> dict[str, tuple[str, str, str]]:
+    """Everyone who was measured: name, role, and name in a sentence."""
+    return {**WHO, "tfidf": NEAREST} if story.get("task") == "generate" else WHO
 
 
 def front(story: Mapping[str, Any]) -> dict[str, Any] | None:

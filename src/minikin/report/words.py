@@ -124,14 +124,23 @@ def part(story: Mapping[str, Any], *path: str) -> Any:
     return value
 
 
+def measure(story: Mapping[str, Any]) -> str:
+    """What quality is measured by: accuracy, of answers that are written exactness, of running text likelihood."""
+    if story.get("task") != "generate":
+        return "accuracy"
+    return "likelihood" if story.get("kind") == "text" else "exact answers"
+
+
 def verdict(story: Mapping[str, Any]) -> str:
     """One sentence with the numbers that people care about: quality kept, size, speed."""
     student, gate = part(story, "measurements", "student") or {}, part(story, "gate") or {}
     retention = number(gate.get("retention"))
     if retention is not None:
-        quality = f"Keeps {percent(retention)} of the teacher’s accuracy"
+        quality = f"Keeps {percent(retention)} of the teacher’s {measure(story)}"
     elif number(student.get("accuracy")) is not None:
         quality = f"Answers {percent(student['accuracy'])} of the test rightly"
+    elif number(student.get("perplexity")) is not None:
+        quality = f"Has a perplexity of {student['perplexity']:,.2f} on the test"
     else:
         return "Not measured yet."
     room = f" in {mib(student['size_mib'], 2)}" if number(student.get("size_mib")) is not None else ""

@@ -256,5 +256,5 @@ def _wrong(corpus: Corpus, found: Mapping[str, Subject]) -> list[dict[str, Any]]
     for i in np.flatnonzero(student.exact_N == 0)[:EXAMPLES]:
         prompt = asked[i] if isinstance(asked[i], str) else asked[i][-1]["content"]
         its = teacher.written.answers[i] if teacher is not None and teacher.written is not None else None
-        rows.append({"text": prompt, "gold": answers[i], "student": student.answers[i], "teacher": its})
+        rows.append({"text": prompt, "truth": answers[i], "student": student.answers[i], "teacher": its})
     return rows

@@ -1,0 +1,121 @@
+"""The model card of a kin that writes: README.md with the Hub's metadata in front. Called by report/files.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from minikin.report import words
+from minikin.report.card import HUB_NAME, UNSAFE, about_teacher, flat, per_gate, provenance, slug
+from minikin.report.words import number, part
+
+ROWS = {
+    "teacher": "Teacher",
+    "student": "**This model**",
+    "student_without_teacher": "Same student, no teacher",
+    "tfidf": "Answer of the nearest prompt",
+}
+EXAMPLE = "turn the hall lights down a bit"
+
+
+def card(story: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+    """Write the model card of a kin from its story and its manifest (minikin.json)."""
+    name = str(story.get("name") or manifest.get("name") or "kin")
+    sections = [
+        f"# {flat(name)}",
+        _what(story, manifest),
+        "## Use\n\n" + _use(story),
+        "## Measurements\n\n" + _table(story),
+        per_gate(story),
+        "## Limits\n\n" + _limits(),
+        "## Provenance\n\n" + provenance(story, manifest),
+    ]
+    front = yaml.safe_dump(_metadata(name, story, manifest), sort_keys=False, allow_unicode=True, width=1000)
+    body = "\n\n".join(section for section in sections if section)
+    return UNSAFE.sub("\ufffd", f"---\n{front}---\n\n{body}\n")
+
+
+def _metadata(name: str, story: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The front matter that the Hub reads; see https://huggingface.co/docs/hub/model-cards."""
+    teacher, student = about_teacher(manifest), part(story, "measurements", "student") or {}
+    metrics = [
+        {"type": kind, "name": title, "value": round(value, 6)}
+        for key, kind, title in (("accuracy", "exact_match", "Exact match"), ("perplexity", "perplexity", "Perplexity"))
+        if (value := number(student.get(key))) is not None
+    ]
+    task = {"type": "text-generation", "name": "Text generation"}
+    results = [{"task": task, "dataset": {"type": slug(name), "name": name, "split": "test"}, "metrics": metrics}]
+    metadata: dict[str, Any] = {
+        "license": teacher["licence"],
+        "pipeline_tag": "text-generation",
+        "library_name": "transformers",
+        "tags": ["minikin", "knowledge-distillation", "quantized", "gguf"],
+        "base_model": teacher["name"] if HUB_NAME.fullmatch(teacher["name"]) else None,
+        "model-index": [{"name": name, "results": results}] if metrics else None,
+    }
+    return {key: value for key, value in metadata.items() if value}
+
+
+def _what(story: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+    """What it is, in a paragraph: the verdict, the kind of model, where it comes from."""
+    teacher = about_teacher(manifest)["name"]
+    origin = f"distilled from {flat(teacher)}" if teacher else "trained from gold text alone"
+    kind = {"pairs": "answers prompts", "chat": "answers in a chat", "text": "continues texts"}
+    does = kind.get(str(story.get("kind")), "writes")
+    size = words.count(int(manifest.get("parameters") or 0), "weight")
+    return (
+        f"{flat(str(story.get('verdict') or words.verdict(story)))}\n\n"
+        f"A small language model of {size} that {does}, {origin} with minikin. It reads and writes up to "
+        f"{manifest.get('max_length')} tokens."
+    )
+
+
+def _use(story: Mapping[str, Any]) -> str:
+    """How to ask it, with minikin and with what else reads it."""
+    differences = part(story, "differences") or []
+    prompt = flat(str(differences[0].get("text"))) if differences else EXAMPLE
+    own = f'```python\nimport minikin as mk\n\nkin = mk.load("path/to/this/folder")\nprint(kin("{prompt}").text)\n```'
+    return (
+        f'{own}\n\nOr `minikin run path/to/this/folder "{prompt}"`; `minikin chat` for a conversation.\n\n'
+        "`model.gguf` runs in llama.cpp, and in Ollama with `ollama create NAME -f Modelfile`; "
+        "`AutoModelForCausalLM.from_pretrained` opens the folder in transformers. Both take the prompt as the chat "
+        "template, or `Modelfile`, writes it."
+    )
+
+
+def _table(story: Mapping[str, Any]) -> str:
+    """Teacher, student and baselines side by side."""
+    measured = part(story, "measurements") or {}
+    lines = ["| | exact | 95 % interval | perplexity | size | p50 | tokens/s |", "|---|---:|---:|---:|---:|---:|---:|"]
+    for who, title in ROWS.items():
+        m = measured.get(who)
+        if not isinstance(m, Mapping):
+            continue
+        low, high = m.get("accuracy_interval") or (None, None)
+        cells = [
+            words.percent(m.get("accuracy")),
+            f"{words.percent(low)} to {words.percent(high)}" if number(low) is not None else words.NONE,
+            words.significant(m.get("perplexity")),
+            words.mib(m.get("size_mib")),
+            words.ms(m.get("latency_ms_p50")),
+            words.significant(m.get("decode_tokens_per_s")),
+        ]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    processor = part(story, "machine", "processor")
+    where = f" on {flat(str(processor))}" if processor else ""
+    return "\n".join(lines) + (
+        "\n\nExact: the same JSON value as people's answer, or the same text. Perplexity is of people's answers. This "
+        f"model as the packaged file answers in llama.cpp, one prompt at a time, one thread{where}. The whole story "
+        "is in `report.html`."
+    )
+
+
+def _limits() -> str:
+    lines = [
+        "- It writes what looks like its training answers, also to prompts that are unlike any of them: check what "
+        "it writes before acting on it, or bind it with a JSON Schema.",
+        "- The figures hold for prompts like those of the test split; other domains and languages were not measured.",
+    ]
+    return "\n".join(lines)
