@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from minikin.trust.certify import Certified, Labelled, certify
 
 from common import keep, table
 from data import source
@@ -28,6 +27,7 @@ from minikin.base.types import Array, Runtime, Split
 from minikin.data.typo import with_one_typo
 from minikin.measure.baselines import tfidf
 from minikin.runtimes import open as open_kin
+from minikin.trust.certify import Certified, Labelled, certify
 from minikin.trust.drift import CERTIFIED, SUSPECT, Watch
 
 ALPHA, DELTA, ALARM = 0.02, 0.05, 0.025
