@@ -2,18 +2,20 @@ import numpy as np
 import pytest
 
 from minikin.equations.logistic import auroc
+from minikin.runtimes.kernel import extension
 from minikin.trust.scores import REJECTED, Quick, Scorer, probability_parts
 
 
 @pytest.mark.parametrize("reject", [-1, 2])
 @pytest.mark.parametrize("pooled", [True, False])
-def test_one_answer_scores_as_many_do(answers, rng, reject, pooled):
+@pytest.mark.parametrize("compiled", [None, extension()], ids=["numpy", "extension"])
+def test_one_answer_scores_as_many_do(answers, rng, reject, pooled, compiled):
     fitting, fresh = answers(rng, 400, reject=reject), answers(rng, 200, reject=reject)
     h = fitting.pooled_NF if pooled else None
     scorer = Scorer.fit(fitting.probabilities_NC, h, fitting.labels_N, ~fitting.wrong_N, reject)
     assert len(scorer.weights_K) == len(scorer.names)
     many = scorer.scores(fresh.probabilities_NC, fresh.pooled_NF if pooled else None)
-    quick = Quick(scorer, fresh.probabilities_NC.shape[1])
+    quick = Quick(scorer, fresh.probabilities_NC.shape[1], compiled)
     one = [
         quick.score(row, h if pooled else None, int(row.argmax()), float(row.max()))
         for row, h in zip(fresh.probabilities_NC, fresh.pooled_NF, strict=True)
@@ -70,3 +72,15 @@ def test_where_all_answers_are_right_the_largest_probability_orders_them(answers
     assert (np.diff(scorer.scores(p, h)[order]) >= -1e-6).all()
     with pytest.raises(ValueError, match="some wrong"):
         Scorer.fit(p, h, p.argmax(1), np.zeros(300, bool))
+
+
+@pytest.mark.skipif(not hasattr(extension(), "judge"), reason="this install has no kernel")
+def test_arrays_that_do_not_fit_are_refused():
+    def zeros(*shape):
+        return np.zeros(shape, np.float32)
+
+    fitting = (zeros(5), zeros(5), zeros(4), zeros(4, 3), zeros(3), zeros(2, 3))
+    assert len(extension().judge(*fitting)) == 5
+    for place, wrong in ((1, zeros(4)), (3, zeros(4, 2)), (5, zeros(4)), (4, zeros(0)), (4, zeros(300))):
+        with pytest.raises(ValueError, match="fit"):
+            extension().judge(*fitting[:place], wrong, *fitting[place + 1 :])

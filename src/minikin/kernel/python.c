@@ -3,6 +3,7 @@
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -303,7 +304,65 @@ static PyObject *use(PyObject *module, PyObject *name)
     return text ? PyBool_FromLong(mk_use(text)) : NULL;
 }
 
+enum { JUDGED_WIDTH = 256, JUDGED = 6 };
+
+/* Sums of p log p and of weight * log p over one row of probabilities. */
+static void log_sums(const float *row, const float *weights, Py_ssize_t n, double *entropy, double *linear)
+{
+    *entropy = *linear = 0.0;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        float log_p = logf(row[i] > 1e-30f ? row[i] : 1e-30f);
+        *entropy += (double)(row[i] * log_p);
+        *linear += (double)(weights[i] * log_p);
+    }
+}
+
+/* judge(row, weights, pooled, projection, shift, near) -> what one answer's score is made of (see trust/scores.py):
+   sum p log p, sum weight log p, |z|^2, the largest product of z with a row of `near` but the last, and that with the
+   last; z = pooled @ projection - shift. Without pooled vectors the last four arguments are empty. */
+static PyObject *judge(PyObject *module, PyObject *args)
+{
+    Py_buffer b[JUDGED];
+    double entropy, linear, squared = 0.0;
+    float z[JUDGED_WIDTH], best = -INFINITY, last = 0.0f;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*y*y*y*y*y*", b, b + 1, b + 2, b + 3, b + 4, b + 5))
+        return NULL;
+    Py_ssize_t classes = b[0].len / 4, features = b[2].len / 4, width = b[4].len / 4;
+    int fits = b[1].len == b[0].len && width <= JUDGED_WIDTH && b[3].len == features * width * 4 &&
+               (width ? b[5].len % (width * 4) == 0 : b[5].len == 0);
+    if (fits) {
+        const float *pooled = b[2].buf, *projection = b[3].buf, *shift = b[4].buf, *near = b[5].buf;
+        Py_ssize_t rows = width ? b[5].len / 4 / width : 0;
+        log_sums(b[0].buf, b[1].buf, classes, &entropy, &linear);
+        for (Py_ssize_t q = 0; q < width; q++)
+            z[q] = -shift[q];
+        for (Py_ssize_t f = 0; f < features; f++)
+            for (Py_ssize_t q = 0; q < width; q++)
+                z[q] += pooled[f] * projection[f * width + q];
+        for (Py_ssize_t q = 0; q < width; q++)
+            squared += (double)z[q] * z[q];
+        for (Py_ssize_t r = 0; r < rows; r++) {
+            float dot = 0.0f;
+            for (Py_ssize_t q = 0; q < width; q++)
+                dot += z[q] * near[r * width + q];
+            if (r == rows - 1)
+                last = dot;
+            else if (dot > best)
+                best = dot;
+        }
+    }
+    for (int i = 0; i < JUDGED; i++)
+        PyBuffer_Release(b + i);
+    if (!fits) {
+        PyErr_SetString(PyExc_ValueError, "the arrays of the score don't fit each other");
+        return NULL;
+    }
+    return Py_BuildValue("ddddd", entropy, linear, squared, (double)best, (double)last);
+}
+
 static PyMethodDef functions[] = {
+    {"judge", judge, METH_VARARGS, "judge(row, weights, pooled, projection, shift, near) -> parts of one answer's score"},
     {"instructions", instructions, METH_NOARGS, "the set of instructions in use"},
     {"use", use, METH_O, "use(name) -> whether this processor has that set of instructions; it is used from now on"},
     {NULL, NULL, 0, NULL},

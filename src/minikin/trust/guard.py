@@ -7,6 +7,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -101,8 +102,8 @@ class Guard:
 
     def one(self, row_C: Array, pooled_F: Array | None, best: int, top: float) -> str:
         """Why the certificate does not cover one answer (label `best`, probability `top`); '' when it does."""
-        if self.state == "void" or self._quick is None:
-            return f"the certificate is void: {self.reason}"
+        if self.reason or self._quick is None or time.time() >= self._expires_s:
+            return f"the certificate is {self.state}: {self.reason}"
         score = self._quick.score(row_C, pooled_F, best, top)
         if score >= self._one:
             return ""
@@ -129,7 +130,7 @@ class Guard:
         """Everything that an answer needs, worked out once."""
         assert self.scorer is not None
         self.calibration_scores_N = np.asarray(arrays["scores_N"])
-        self._quick = Quick(self.scorer, classes)
+        self._quick = Quick(self.scorer, classes, _compiled())
         self._one = float(self.thresholds(1, None)[0])
         if np.isnan(self._one) or self._one <= REJECTED:
             raise ValueError("its threshold is no score")
@@ -141,6 +142,14 @@ class Guard:
         self._expires_s = midnight + DAY_S + (now - start)
         reject = self.value["reject"]
         self._reject_reason = f"the class '{reject}' is never answered" if reject is not None else BELOW
+
+
+def _compiled() -> Any:
+    """The kernel's extension, or None where it was not built; it comes without anything that the runtimes need."""
+    try:
+        return import_module("minikin.kernel._kernel")
+    except ImportError:
+        return None
 
 
 class _Void(ValueError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +19,9 @@ REJECTED = -1e6
 """Score of an answer that names the reject class: it is never given."""
 
 LEAST = 1e-30
+NOTHING: Array = np.zeros(0, np.float32)
 QUIET_ODDS = 1e-7
-WIDTH = 48
+WIDTH = 32
 CHEAP = ("log_odds", "entropy", "energy")
 NEAR = ("length", "neighbour", "mahalanobis")
 
@@ -164,46 +166,72 @@ def probability_parts(probabilities_NC: Array, reject: int = -1) -> Array:
 
 
 class Quick:
-    """The same score for one answer at a time: a few microseconds, so that asking stays cheap.
+    """The same score for one answer at a time, in a few microseconds: by the kernel's extension, or else by numpy.
 
-    Each call of numpy costs half a microsecond, whatever it computes: energy and reject class share one product with
-    the log-probabilities, and neighbours and class mean one with the projected vector.
+    Energy and reject class share one product with the log-probabilities; neighbours and class mean share one with the
+    projected vector: each call of numpy costs half a microsecond, whatever it computes.
     """
 
-    def __init__(self, scorer: Scorer, classes: int) -> None:
+    def __init__(self, scorer: Scorer, classes: int, compiled: Any = None) -> None:
         self._weights = [float(w) for w in scorer.weights_K]
         self._intercept, self._reject = scorer.intercept, scorer.reject
+        self._judge = getattr(compiled, "judge", None) or judge
         linear_C = np.full(classes, -self._weights[2] / classes)
         if scorer.reject >= 0:
             linear_C[scorer.reject] += self._weights[3]
         self._linear_C = linear_C.astype(np.float32)
-        self._tiny = np.float32(LEAST)
         self._space = scorer.space
+        self._projection_FQ, self._shift_Q, self._far_0Q = NOTHING, NOTHING, NOTHING
         if (space := scorer.space) is not None:
-            self._projection_QF = np.ascontiguousarray(space.projection_FQ.T)
-            self._shift_Q = self._projection_QF @ space.centre_F
+            self._projection_FQ = np.ascontiguousarray(space.projection_FQ, np.float32)
+            self._shift_Q = np.ascontiguousarray(space.centre_F @ self._projection_FQ, np.float32)
             unit_MQ = space.references_MQ / (np.linalg.norm(space.references_MQ, axis=1, keepdims=True) + 1e-9)
             bounds = pairwise(map(int, space.starts_D))
             means = zip(bounds, space.means_CQ, strict=True)
             self._near = [np.vstack([unit_MQ[a:b], m]).astype(np.float32) if b > a else None for (a, b), m in means]
+            self._far_0Q = np.zeros((0, space.projection_FQ.shape[1]), np.float32)
             self._squares = (space.means_CQ.astype(np.float64) ** 2).sum(1).tolist()
 
     def score(self, row_C: Array, pooled_F: Array | None, best: int, top: float) -> float:
         """Score of one row of float32 probabilities whose largest is `top`, at `best`."""
         if best == self._reject:
             return REJECTED
-        w = self._weights
-        log_C = np.log(np.maximum(row_C, self._tiny))
+        w, space = self._weights, self._space
+        known = None if space is None else self._near[best]
+        if space is not None and pooled_F is None:
+            return math.nan
+        entropy, linear, squared, along, mean = self._judge(
+            row_C,
+            self._linear_C,
+            NOTHING if space is None or pooled_F is None else pooled_F,
+            self._projection_FQ,
+            self._shift_Q,
+            self._far_0Q if known is None else known,
+        )
         total = self._intercept + w[0] * (math.log(max(top, LEAST)) - math.log(max(1.0 - top, QUIET_ODDS)))
-        total += w[1] * float(row_C.dot(log_C)) + float(self._linear_C.dot(log_C))
-        if self._space is None or pooled_F is None:
-            return total if self._space is None else math.nan
-        z_Q = self._projection_QF.dot(pooled_F) - self._shift_Q
-        squared = float(z_Q.dot(z_Q))
+        total += w[1] * entropy + linear
+        if space is None:
+            return total
         length = math.sqrt(squared) + 1e-9
-        similar, distance = -1.0, self._space.farthest
-        if (near := self._near[best]) is not None:
-            *cosines, along = near.dot(z_Q).tolist()
-            similar = max(cosines) / length
-            distance = min(distance, math.log1p(max(0.0, squared - 2.0 * along + self._squares[best])))
+        similar, distance = -1.0, space.farthest
+        if known is not None:
+            similar = along / length
+            distance = min(distance, math.log1p(max(0.0, squared - 2.0 * mean + self._squares[best])))
         return total + w[-3] * math.log(length) + w[-2] * similar + w[-1] * distance
+
+
+def judge(
+    row_C: Array, weights_C: Array, pooled_F: Array, projection_FQ: Array, shift_Q: Array, near_RQ: Array
+) -> tuple[float, float, float, float, float]:
+    """What one answer's score is made of, as the function of this name in kernel/python.c.
+
+    Σ p log p; Σ weight · log p; |z|²; the largest product of z with a row of `near_RQ` but the last, and that with the
+    last, for z = pooled · projection − shift.
+    """
+    log_C = np.log(np.maximum(row_C, np.float32(LEAST)))
+    entropy, linear = float(row_C.dot(log_C)), float(weights_C.dot(log_C))
+    if not len(shift_Q):
+        return entropy, linear, 0.0, -math.inf, 0.0
+    z_Q = pooled_F.dot(projection_FQ) - shift_Q
+    *products, last = near_RQ.dot(z_Q).tolist() or [0.0]
+    return entropy, linear, float(z_Q.dot(z_Q)), max(products, default=-math.inf), last
