@@ -5,7 +5,7 @@ python bench/drift.py [--kin DIR] [--repeats 60]
 CLINC150: traffic is in-scope test and validation texts with 5 % out of scope, of which half certifies (α = 2 %,
 δ = 5 %) and half is replayed. After 1,000 texts it changes: more out of scope (25 %), an unseen domain (half of it
 banking77), typos in every text, another model behind the same certificate; or nothing changes. Of all requests 5 % go
-to the blind audit. A scenario fails silently if the answers given are wrong more often than α and nobody is told within
+to the blind audit. A stream fails silently if the answers given are wrong more often than α and nobody is told within
 4,000 texts. Identity (hashes) would notice the other model at once; here it is left out, to see what the rest notices.
 Without `--kin` TF-IDF with logistic regression stands in for the small model.
 """
@@ -190,7 +190,7 @@ def main() -> None:
     if found:
         rows = [row_of(scenario, [runs[scenario] for runs in found]) for scenario in SCENARIOS]
         columns = ("scenario", "local before", "local after", "risk after", "noticed", "delay p50 / p90, texts",
-                   "wrong answers until then", "silent", "false alarms")  # fmt: skip
+                   "wrong until then", "over α, unnoticed", "false alarms")  # fmt: skip
         print(table(columns, rows))
 
 
