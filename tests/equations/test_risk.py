@@ -123,14 +123,13 @@ def test_conformal_quantiles_equal_mapie():
     assert (ours == sets).all()
 
 
-def test_p_values_equal_mapie():
-    control = pytest.importorskip("mapie.risk_control", reason="MAPIE is an oracle, not a dependency")
-    assert control is not None
-    from mapie.control_risk.p_values import compute_binomial_p_value
-
-    for errors, n in [(0, 149), (3, 200), (30, 2000)]:
-        theirs = compute_binomial_p_value(np.array([errors / n]), n, np.array([0.02]))
-        assert risk.cdf(errors, n, 0.02) == pytest.approx(float(np.ravel(theirs)[0]), rel=1e-6)
+def test_the_exact_tail_is_never_weaker_than_mapie():
+    methods = pytest.importorskip("mapie.risk_control.methods", reason="MAPIE is an oracle, not a dependency")
+    for errors, n in [(0, 149), (3, 200), (30, 2000), (60, 2000)]:
+        theirs = methods.compute_hoeffding_bentkus_p_value(np.array([errors / n]), n, 0.02)
+        exact = risk.cdf(errors, n, 0.02)
+        assert exact <= float(np.ravel(theirs)[0]) + 1e-12
+        assert exact == pytest.approx(stats.binom.cdf(errors, n, 0.02))
 
 
 def test_non_inferiority_keeps_its_margin():
