@@ -67,7 +67,7 @@ def student(family: str = "llama", **more: Any) -> Student:
 @cache
 def rows(count: int = 6, length: int = 24, vocabulary: int = 300) -> Packed:
     """Packed rows of random ids."""
-    from minikin.feed.packed import Documents, pack
+    from minikin.feed.packing import Documents, pack
 
     rng = np.random.default_rng(0)
     offsets = np.cumsum([0, *rng.integers(3, length, count * 2)])

@@ -117,7 +117,7 @@ def test_apply_cuts_the_rows_that_go():
 
 def test_other_tokenizers_are_refused():
     with pytest.raises(UserError, match="WordPiece"):
-        vocabulary.trim(json.dumps({"model": {"type": "BPE", "vocab": {}}}), [])
+        vocabulary.trim(json.dumps({"model": {"type": "WordLevel", "vocab": {}}}), [])
 
 
 @pytest.mark.skipif(not (DATA / "banking77").is_dir(), reason="needs banking77")

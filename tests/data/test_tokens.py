@@ -94,7 +94,7 @@ import json, sys, threading, time
 from pathlib import Path
 import numpy as np
 from minikin.data import documents, formats, generate, tokens
-from minikin.feed.packed import pack
+from minikin.feed.packing import pack
 from minikin.feed.speech import Speaker
 documents.BATCH_CHARS = tokens.SHARD_CHARS = 300_000
 folder, tokenizer_json = Path(sys.argv[1]), Path(sys.argv[1], "t.json").read_text()

@@ -1,69 +1,86 @@
-"""Trimming a WordPiece vocabulary to the pieces that a domain uses; the pipeline calls it before training.
+"""Trimming a vocabulary to the pieces that a domain uses, exactly: kept text is cut as before.
 
-WordPiece takes the longest piece that matches at each position. A smaller vocabulary that still holds the pieces
-of a word therefore cuts that word in the same way: the longest match was kept, and no new one appeared. Words
-that lose a piece fall back to shorter ones, at last to single characters.
+The pipeline calls it before training; why it is exact for each family of tokenizers stands in `pieces`.
 """
 
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 
+from minikin.base import decoders
 from minikin.base.errors import UserError
 from minikin.base.types import Array, QuantizedTensor, Student, Text
-
-Fallback: TypeAlias = Literal["all", "scripts", "none"]
-"""Single characters that are always kept: all that there are, those of the scripts seen in the texts, or none."""
+from minikin.compress.pieces import FAMILIES, Fallback, WordPiece
 
 CHUNK: Final = 1024
+TOKEN_IDS: Final = ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id")
 WORD_TABLES: Final = ("bert.embeddings.word_embeddings.weight", "embeddings_VH")
 
 
 def trim(
-    tokenizer_json: str, texts: Iterable[Text], *, keep: int | None = None, fallback: bool | Fallback = True
+    tokenizer_json: str,
+    texts: Iterable[Text],
+    *,
+    keep: int | None = None,
+    fallback: bool | Fallback = True,
+    ids: Array | None = None,
 ) -> tuple[str, Array]:
     """Return a tokenizer with the pieces that `texts` use, and the old ids that it keeps (V,), ascending.
 
-    The new id of a piece is its place among the kept ids. Special tokens always stay, and so does the character
-    fallback (True is "all"): what the old tokenizer could cut without [UNK], the new one can too. `keep` caps the
-    vocabulary: the most frequent pieces stay, never fewer than specials and fallback. Raises UserError when the
-    tokenizer is not WordPiece.
+    The new id of a piece is its place among the kept ids. Special tokens always stay, and so does the fallback, all
+    bytes or (True is "all") characters: what the old tokenizer could cut without [UNK], the new one can too. `keep`
+    caps the vocabulary: the most frequent pieces stay, with the parts that they are merged from, never fewer than
+    specials and fallback. `ids` are token ids that occur beside the texts, such as those of documents that were cut
+    with a chat template. Raises UserError when the tokenizer is not WordPiece, BPE or Unigram.
     """
-    spec = _read(tokenizer_json)
-    vocabulary: dict[str, int] = spec["model"]["vocab"]
+    spec = json.loads(tokenizer_json)
+    family = _family(spec)
     counts = _counts(tokenizer_json, texts)
-    chosen = {int(token["id"]) for token in spec.get("added_tokens", [])} | _named(spec, vocabulary)
-    pieces = {i: piece for piece, i in vocabulary.items()}
+    if ids is not None:
+        used, times = np.unique(ids, return_counts=True)
+        counts.update(dict(zip(used.tolist(), times.tolist(), strict=True)))
+    chosen = {int(token["id"]) for token in spec.get("added_tokens", [])} | family.named() | _framing(spec)
     mode: Fallback = ("all" if fallback else "none") if isinstance(fallback, bool) else fallback
-    chosen |= _characters(spec, pieces, mode, {pieces[i] for i in counts if i in pieces})
-    ranked = sorted((i for i in counts if i not in chosen), key=lambda i: (-counts[i], i))
-    chosen |= set(ranked if keep is None else ranked[: max(0, keep - len(chosen))])
+    chosen |= family.fallback(mode, {family.pieces[i] for i in counts if i in family.pieces})
+    for i in sorted(counts, key=lambda i: (-counts[i], i)):
+        more = family.parts(i) - chosen
+        if keep is None or len(chosen) + len(more) <= keep:
+            chosen |= more
     kept_ids = np.array(sorted(chosen), np.int64)
-    return _rebuilt(spec, kept_ids, pieces), kept_ids
+    return _rebuilt(spec, family, kept_ids), kept_ids
 
 
-def can_trim(tokenizer_json: str) -> bool:
-    """Whether `trim` can take this tokenizer: it is WordPiece."""
-    return bool(json.loads(tokenizer_json).get("model", {}).get("type") == "WordPiece")
+def can_trim(tokenizer_json: str, kinds: Sequence[str] = ("WordPiece",)) -> bool:
+    """Whether `trim` can take this tokenizer and its family is among `kinds`.
+
+    Classifiers ask for WordPiece, which is what their engines read; decoders for any of `FAMILIES`.
+    """
+    kind = json.loads(tokenizer_json).get("model", {}).get("type")
+    return kind in kinds and kind in FAMILIES
 
 
 def apply(student: Student, kept_ids: Array, tokenizer_json: str) -> Student:
-    """Return `student` with only the embedding rows `kept_ids` (V,) and the tokenizer that goes with them."""
+    """Return `student` with only the rows `kept_ids` (V,) of its embeddings and of a decoder's output, and the
+    tokenizer that goes with them."""
     tensors = dict(student.tensors)
-    for name in WORD_TABLES:
+    decoder = student.family == "decoder"
+    outer = decoders.layout(student.config).outer if decoder else {}
+    for name in [name for name, axes in outer.items() if axes.startswith("V")] if decoder else WORD_TABLES:
         if name in tensors:
             tensors[name] = _taken(tensors[name], kept_ids)
     config = dict(student.config)
     if "vocab_size" in config:
         config["vocab_size"] = len(kept_ids)
+    if decoder:
+        config |= {key: _moved(config.get(key), kept_ids) for key in TOKEN_IDS if key in config}
+        return replace(student, tensors=tensors, config=config, tokenizer_json=tokenizer_json)
     for key in ("pad_token_id", "unk_token_id"):
         if isinstance(config.get(key), int):
             place = int(np.searchsorted(kept_ids, config[key]))
@@ -71,30 +88,44 @@ def apply(student: Student, kept_ids: Array, tokenizer_json: str) -> Student:
     return replace(student, tensors=tensors, config=config, tokenizer_json=tokenizer_json)
 
 
-def _taken(table_VH: Array | QuantizedTensor, kept_ids: Array) -> Array | QuantizedTensor:
-    if isinstance(table_VH, QuantizedTensor):
-        return replace(table_VH, q_RK=table_VH.q_RK[kept_ids], scales=table_VH.scales[kept_ids])
-    return table_VH[kept_ids]
+def _moved(token: Any, kept_ids: Array) -> Any:
+    """A token id, or a list of them, under the new numbers; None for one that is gone."""
+    if isinstance(token, list):
+        return [place for place in (_moved(i, kept_ids) for i in token) if place is not None]
+    place = int(np.searchsorted(kept_ids, -1 if token is None else token))
+    return place if place < len(kept_ids) and kept_ids[place] == token else None
 
 
-def _read(tokenizer_json: str) -> dict[str, Any]:
-    spec: dict[str, Any] = json.loads(tokenizer_json)
+def _taken(table: Array | QuantizedTensor, kept_ids: Array) -> Array | QuantizedTensor:
+    if isinstance(table, QuantizedTensor):
+        return replace(table, q_RK=table.q_RK[kept_ids], scales=table.scales[kept_ids])
+    return table[kept_ids]
+
+
+def _family(spec: dict[str, Any]) -> WordPiece:
     kind = spec.get("model", {}).get("type")
-    if kind != "WordPiece":
+    if kind not in FAMILIES:
         raise UserError(
-            f"Only WordPiece vocabularies can be trimmed; this tokenizer is {kind}. Learn one from the texts instead."
+            f"Only {', '.join(FAMILIES)} vocabularies can be trimmed; this tokenizer is {kind}. "
+            "Learn one from the texts instead."
         )
-    return spec
+    return FAMILIES[kind](spec)
 
 
-def _named(spec: dict[str, Any], vocabulary: dict[str, int]) -> set[int]:
-    """Return the ids that the model and the post-processor name."""
-    unknown = spec["model"].get("unk_token")
-    ids = {vocabulary[unknown]} if unknown in vocabulary else set()
-    processor = spec.get("post_processor") or {}
-    for entry in processor.get("special_tokens", {}).values():
-        ids |= {int(i) for i in entry["ids"]}
-    return ids | {int(processor[key][1]) for key in ("cls", "sep") if key in processor}
+def _framing(spec: dict[str, Any]) -> set[int]:
+    """Return the ids that the post-processor puts around a text."""
+    ids: set[int] = set()
+    for processor in _processors(spec.get("post_processor")):
+        for entry in processor.get("special_tokens", {}).values():
+            ids |= {int(i) for i in entry["ids"]}
+        ids |= {int(processor[key][1]) for key in ("cls", "sep") if key in processor}
+    return ids
+
+
+def _processors(processor: dict[str, Any] | None) -> list[dict[str, Any]]:
+    if not processor:
+        return []
+    return list(processor["processors"]) if processor.get("type") == "Sequence" else [processor]
 
 
 def _counts(tokenizer_json: str, texts: Iterable[Text]) -> Counter[int]:
@@ -122,51 +153,35 @@ def _chunks(texts: Iterator[str]) -> Iterator[list[str]]:
         yield chunk
 
 
-def _characters(spec: dict[str, Any], pieces: dict[int, str], mode: Fallback, used: set[str]) -> set[int]:
-    """Return the ids of the fallback: single characters, at the start of a word and inside it."""
-    if mode == "none":
-        return set()
-    prefix = spec["model"].get("continuing_subword_prefix", "##")
-    bare = {i: piece.removeprefix(prefix) if piece != prefix else piece for i, piece in pieces.items()}
-    single = {i: piece for i, piece in bare.items() if len(piece) == 1}
-    if mode == "scripts":
-        seen = {_script(c) for piece in used for c in piece.removeprefix(prefix)} | {"", "LATIN"}
-        return {i for i, c in single.items() if c.isascii() or _script(c) in seen}
-    starts = {c for i, c in single.items() if pieces[i] == c}
-    insides = {c for i, c in single.items() if pieces[i] != c} or starts
-    covered = starts & insides
-    # A piece with a character that has no piece of its own can't be spelt out, so it stays.
-    stuck = {i for i, piece in bare.items() if len(piece) > 1 and not set(piece) <= covered and _plain(pieces[i])}
-    return set(single) | stuck
+def _rebuilt(spec: dict[str, Any], family: WordPiece, kept_ids: Array) -> str:
+    """Return the tokenizer's JSON with new ids, without truncation and padding, as compact as it gets.
 
-
-def _plain(piece: str) -> bool:
-    """Whether a piece can come from text: not a reserved one like [unused1]."""
-    return not (piece.startswith("[") and piece.endswith("]"))
-
-
-def _script(character: str) -> str:
-    """Return the script of a letter by its Unicode name, or "" for what is no letter."""
-    if unicodedata.category(character)[0] not in "LM":
-        return ""
-    return unicodedata.name(character, "UNKNOWN").split()[0]
-
-
-def _rebuilt(spec: dict[str, Any], kept_ids: Array, pieces: dict[int, str]) -> str:
-    """Return the tokenizer's JSON with new ids, without truncation and padding, as compact as it gets."""
+    Raises UserError when an added token would not get its new id: the library numbers those that stand outside the
+    vocabulary by itself, after all pieces.
+    """
     place = {int(old): new for new, old in enumerate(kept_ids)}
     new = {key: value for key, value in spec.items() if key not in ("truncation", "padding")}
     new |= {"truncation": None, "padding": None}
     new["added_tokens"] = [token | {"id": place[token["id"]]} for token in spec.get("added_tokens", [])]
-    vocabulary = {pieces[old]: i for old, i in place.items() if old in pieces}
-    new["model"] = spec["model"] | {"vocab": vocabulary}
+    new["model"] = family.rewritten(place)
     if spec.get("post_processor"):
         new["post_processor"] = _renumbered(spec["post_processor"], place)
+    outside = len(new["model"]["vocab"])
+    for token in sorted(new["added_tokens"], key=lambda token: int(token["id"])):
+        if token["content"] not in family.ids:
+            if token["id"] != outside:
+                raise UserError(
+                    f"The added token {token['content']!r} stands before pieces of the vocabulary: this tokenizer "
+                    "can't be trimmed. Save it again with its added tokens last."
+                )
+            outside += 1
     return json.dumps(new, ensure_ascii=False, separators=(",", ":"))
 
 
 def _renumbered(processor: dict[str, Any], place: dict[int, int]) -> dict[str, Any]:
     new = dict(processor)
+    if processor.get("type") == "Sequence":
+        new["processors"] = [_renumbered(part, place) for part in processor["processors"]]
     if "special_tokens" in processor:
         new["special_tokens"] = {
             name: entry | {"ids": [place[int(i)] for i in entry["ids"]]}

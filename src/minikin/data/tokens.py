@@ -17,8 +17,8 @@ from minikin.base.errors import DataError
 from minikin.base.types import Array, Progress, Split, Text, no_progress
 from minikin.data.faults import Bag
 from minikin.data.generate import Kind, messages
-from minikin.feed.packed import FIELDS, Documents
-from minikin.feed.packed import read as read_documents
+from minikin.feed.packing import FIELDS, Documents
+from minikin.feed.packing import read as read_documents
 from minikin.feed.speech import Speaker, Spoken
 from minikin.feed.template import TemplateError
 

@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from minikin.base.errors import UserError
 from minikin.base.types import Array, Student
-from minikin.feed.packed import attention
+from minikin.feed.packing import attention
 
 NOT_CONFIG: Final = frozenset(
     {

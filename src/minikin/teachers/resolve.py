@@ -25,9 +25,13 @@ LICENCES = {"sentence-transformers/all-MiniLM-L6-v2": "apache-2.0"}
 """Licences that the Hub states, for files that came without their card."""
 
 WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
 FILES = [
     "config.json",
     WEIGHTS,
+    INDEX,
+    "model-*-of-*.safetensors",
+    "chat_template.jinja",
     "tokenizer.json",
     "tokenizer_config.json",
     "README.md",
@@ -82,7 +86,7 @@ def _from_cache(model: str, revision: str | None) -> tuple[Path | None, str]:
         folder = hub.snapshot_download(model, revision=revision, allow_patterns=FILES, local_files_only=True)
     except Exception as error:  # the library raises many kinds; each means "not there"
         return None, f"not in the local Hub cache ({type(error).__name__})"
-    return (Path(folder), "") if (Path(folder) / WEIGHTS).is_file() else (None, "no whole copy in the local Hub cache")
+    return (Path(folder), "") if _weights(Path(folder)) else (None, "no whole copy in the local Hub cache")
 
 
 def _from_hub(model: str, revision: str | None) -> tuple[Path | None, str]:
@@ -116,7 +120,8 @@ def _from_wheel(model: str, revision: str | None) -> tuple[Path | None, str]:
 
 def _checked(name: str, folder: Path, source: str) -> Checkpoint:
     missing = [f for f in ("config.json", "tokenizer.json") if not (folder / f).is_file()]
-    if not (folder / WEIGHTS).is_file():
+    weights = _weights(folder)
+    if not weights:
         pickled = [p.name for p in folder.glob("*.bin")]
         if pickled:
             raise TeacherError(
@@ -131,7 +136,21 @@ def _checked(name: str, folder: Path, source: str) -> Checkpoint:
     except ValueError as error:
         raise TeacherError(f"teacher: {folder / 'config.json'} is not valid JSON ({error}).") from error
     licence = _licence(folder) or LICENCES.get(name)
-    return Checkpoint(name, folder, source, digest.of_file(folder / WEIGHTS), licence)
+    hashes = [digest.of_file(path) for path in weights]
+    return Checkpoint(name, folder, source, hashes[0] if len(hashes) == 1 else digest.of_value(hashes), licence)
+
+
+def _weights(folder: Path) -> list[Path]:
+    """The files of the weights: one, or all that an index names; none when one of them is missing."""
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    try:
+        named = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()
+        paths = [folder / name for name in sorted(set(named))]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return []
+    whole = all(path.is_file() and path.parent == folder and path.suffix == ".safetensors" for path in paths)
+    return paths if whole else []
 
 
 def _licence(folder: Path) -> str | None:

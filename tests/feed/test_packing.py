@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minikin.base.types import Ragged
-from minikin.feed.packed import Documents, attention, opened, pack
+from minikin.feed.packing import Documents, attention, opened, pack
 
 
 def made(lengths, seed=0):
