@@ -99,7 +99,7 @@ def _sort(at: Build) -> Kin:
 def _write(at: Build) -> Author:
     """The line for `generate`."""
     corpus = generate.material.data(at)
-    came = generate.learn.found(at)
+    came = generate.learn.found(at, corpus)
     voice = generate.material.voice(at, corpus, came)
     rows = generate.material.rows(at, corpus, voice)
     chosen, front = generate.ship.planned(at, corpus, came, voice, rows)

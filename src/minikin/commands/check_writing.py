@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from minikin.base.console import Stages, console
-from minikin.base.errors import MinikinError, RecipeError, UserError
+from minikin.base.errors import MinikinError, RecipeError
 from minikin.base.folders import RunFolder
 from minikin.commands import show
 from minikin.recipe.schema import Recipe
@@ -19,24 +19,13 @@ def forecast(path: Path, recipe: Recipe, temporary: Path) -> None:
     from minikin.steps.context import Build
 
     build = Build(recipe, Path("kin"), RunFolder(temporary / "run"), Stages())
-    faults: list[str] = []
-    corpus = came = None
     try:
         corpus = generate.material.data(build)
+        came = generate.learn.found(build, corpus)
     except MinikinError as error:
-        faults += getattr(error, "faults", None) or [str(error)]
-    try:
-        came = generate.learn.found(build)
-    except MinikinError as error:
-        faults.append(str(error))
-    if faults or corpus is None:
-        raise RecipeError(f"{path} can't be built as it is:", faults)
+        faults = getattr(error, "faults", None) or [str(error)]
+        raise RecipeError(f"{path} can't be built as it is:", faults) from error
     voice = generate.material.voice(build, corpus, came)
-    if came is not None:
-        try:
-            generate.ship.refuse_unknown(came.tokenizer_json, came.config)
-        except UserError as error:
-            raise RecipeError(f"{path} can't be built as it is:", [str(error)]) from error
     speaker = Speaker(voice.tokenizer_json, voice.tokenizer_config)
     rows = generate.material.rows(build, corpus, voice)
     chosen, front = generate.ship.planned(build, corpus, came, voice, rows)

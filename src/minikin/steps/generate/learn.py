@@ -10,19 +10,22 @@ from typing import Any
 import numpy as np
 
 from minikin.base import digest
-from minikin.base.errors import TeacherError
 from minikin.base.types import Packed, Progress, Student, TokenSignals
-from minikin.compress import prune_decoder
-from minikin.feed.causal import CausalModule, student_of, tokenizer_settings
+from minikin.compress import prune_decoder, vocabulary
+from minikin.compress.pieces import FAMILIES
+from minikin.data.generate import Corpus
+from minikin.feed.causal import CausalModule
 from minikin.feed.decoder import Asked
 from minikin.recipe import ladder
 from minikin.recipe.ladder import DecoderShape
 from minikin.recipe.schema import Objective as ObjectiveSpec
 from minikin.steps.context import Build
+from minikin.steps.generate import material, shipping
 from minikin.steps.generate.material import Rows, Voice
 from minikin.steps.teach import epochs_for, in_bfloat16, threads
 from minikin.students import decoder, store
 from minikin.teachers import token_signals
+from minikin.teachers.causal import CausalTeacher
 from minikin.teachers.resolve import resolve
 from minikin.train.loop import Settings
 from minikin.train.sequence import distil
@@ -52,26 +55,26 @@ class Plan:
         return f"{self.start} {s.layers}x{s.hidden}/{s.feed_forward}, {s.heads} heads on {s.groups}"
 
 
-def found(build: Build) -> Student | None:
-    """The checkpoint that the recipe names, as it came; None where a teacher is grown, or there is none."""
+def found(build: Build, corpus: Corpus) -> Student | None:
+    """The checkpoint that the recipe names, its vocabulary cut to what the data uses and a complete fallback.
+
+    None where a teacher is grown, or there is none. Raises UserError when it could never ship as GGUF.
+    """
     spec = build.recipe.teacher
     if spec is None or not spec.model:
         return None
-    from transformers import AutoModelForCausalLM
-
     with build.stages.stage("teacher", f"finding {spec.model}"):
-        checkpoint = resolve(spec.model, spec.revision)
-        try:
-            model = AutoModelForCausalLM.from_pretrained(
-                checkpoint.folder, local_files_only=True, use_safetensors=True, dtype="float32"
-            )
-            tokenizer_json = (checkpoint.folder / "tokenizer.json").read_text(encoding="utf-8")
-        except (OSError, ValueError, KeyError) as error:
-            raise TeacherError(
-                f"teacher: {checkpoint.name} can't be loaded from {checkpoint.folder} as a model that writes: {error}. "
-                "Give the folder or the name of a causal language model with safetensors and tokenizer.json."
-            ) from error
-        return student_of(model, tokenizer_json, tokenizer_settings(checkpoint.folder))
+        came = CausalTeacher(resolve(spec.model, spec.revision), build.recipe.data.max_length)
+        shipping.refuse_unknown(came.tokenizer_json, came.module.model.config.to_dict())
+        whole = came.as_student()
+        if not vocabulary.can_trim(whole.tokenizer_json, tuple(FAMILIES)):
+            return whole
+        ids = [spoken.ids_T for spoken in material.spoken(came.speaker, corpus)]
+        kept, kept_ids = vocabulary.trim(
+            whole.tokenizer_json, [], keep=build.recipe.student.vocabulary, ids=np.concatenate(ids)
+        )
+        build.stages.say(f"{len(kept_ids):,} of {_pieces(whole):,} pieces stay")
+        return vocabulary.apply(whole, kept_ids, kept)
 
 
 def about(build: Build) -> dict[str, Any] | None:

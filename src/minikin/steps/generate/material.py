@@ -15,12 +15,12 @@ from minikin.base.joined import Joined
 from minikin.base.types import UNKNOWN_LABEL, Packed, Progress, Split, Student, Text
 from minikin.data import tokens as writing
 from minikin.data.faults import Bag
-from minikin.data.generate import Corpus, Kind
+from minikin.data.generate import Corpus, Kind, messages
 from minikin.data.generate import read as read_corpus
 from minikin.data.typo import with_one_typo
-from minikin.feed.packed import opened, pack
-from minikin.feed.packed import read as documents
-from minikin.feed.speech import Speaker
+from minikin.feed.packing import opened, pack
+from minikin.feed.packing import read as documents
+from minikin.feed.speech import Speaker, Spoken
 from minikin.steps.context import Build
 from minikin.students import tokenizer
 
@@ -87,6 +87,14 @@ def voice(build: Build, corpus: Corpus, teacher: Student | None) -> Voice:
     size = build.recipe.student.vocabulary or FRESH_VOCABULARY
     flat = (part for text in corpus.data.train.texts for part in ((text,) if isinstance(text, str) else text))
     return Voice(*tokenizer.learn_bytes(flat, size))
+
+
+def spoken(speaker: Speaker, corpus: Corpus) -> list[Spoken]:
+    """The training examples as a speaker's tokens."""
+    texts = corpus.data.train.texts
+    if corpus.kind == "text":
+        return list(speaker.texts([str(text) for text in texts]))
+    return list(speaker.chats([messages(text, corpus.kind) for text in texts]))
 
 
 def gather(corpus: Corpus, copies: int, seed: int) -> Split:

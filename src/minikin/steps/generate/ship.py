@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from minikin.base import atomic, extras
+from minikin.base import atomic, decoders
 from minikin.base.errors import UserError
 from minikin.base.types import Array, Student
 from minikin.data.generate import Corpus
 from minikin.measure import writing
-from minikin.package import decoder_kin, gguf
+from minikin.package import decoder_kin
 from minikin.recipe import ladder
 from minikin.recipe.ladder import DecoderShape
 from minikin.recipe.read import dump
@@ -34,19 +34,17 @@ MIXES: Final[Mapping[str, str]] = {
 """What a recipe may ask for, from small to large."""
 
 AUTO: Final = ("q4_k_m", "q6_k", "q8_0")
+CUTS: Final = (0.75, 0.5, 0.375, 0.25, 0.125)
+"""Shares of a checkpoint's layers, width, heads and neurons that a cut may keep."""
+
+BLOCK: Final = 32
+"""Widths are multiples of what files round by."""
+
 TRIED_PROMPTS: Final = 200
 CLOSE_EXACT: Final = 0.01
 """A smaller mix may lose so many exact answers of the held-out ones."""
 
 CLOSE_PERPLEXITY: Final = 1.01
-
-
-def refuse_unknown(tokenizer_json: str, config: Mapping[str, Any]) -> None:
-    """Raise UserError, before anything is trained, when the model could never become GGUF."""
-    extras.need("gguf", "gguf")
-    extras.need("xllamacpp", "gguf")
-    if reason := gguf.why_not(tokenizer_json, dict(config)):
-        raise UserError(f"This teacher can't become GGUF, which is how decoders ship: {reason}")
 
 
 @contextmanager
@@ -72,23 +70,35 @@ def planned(
     with build.stages.stage("plan", f"measuring up to {len(wanted)} shapes, untrained") as progress:
         for i, plan in enumerate(wanted):
             progress(i / len(wanted), plan.name)
-            untrained = learn.made(build, plan, teacher, voice, rows)
+            try:
+                untrained = learn.made(build, plan, teacher, voice, rows)
+            except UserError as error:
+                front.append({**_row(plan, None), "state": "dropped", "reason": str(error)})
+                continue
             with packaged_aside(untrained, mix, corpus.kind, build.recipe.gate.new_tokens) as kin:
                 size = kin.manifest.size_mib
             over = budget.size_mib is not None and size > budget.size_mib
             why = f"{size:.2f} MiB in {mix}, the budget {budget.size_mib:g}" if over else ""
-            row = {"name": plan.name, "family": "decoder", "size_mib": size, "accuracy": None, "latency_ms_p50": None}
-            front.append({**row, "latency_ms_p95": None, "state": "dropped" if over else "winner", "reason": why})
+            front.append({**_row(plan, size), "state": "dropped" if over else "winner", "reason": why})
             if not over:
                 chosen = plan
                 break
     if chosen is None:
-        smallest = min(front, key=lambda row: float(row["size_mib"]))
+        measured = [row for row in front if row["size_mib"] is not None]
+        if not measured:
+            raise UserError(f"No student can be made of this teacher: {front[-1]['reason']}")
+        smallest = min(measured, key=lambda row: float(row["size_mib"]))
         raise UserError(
             f"No decoder fits {budget.size_mib:g} MiB: the smallest, {smallest['name']}, takes "
             f"{smallest['size_mib']:.2f} MiB. Raise budget.size_mib, or lower student.vocabulary."
         )
     return chosen, front
+
+
+def _row(plan: Plan, size_mib: float | None) -> dict[str, Any]:
+    """A candidate's row of the front, before anything is trained."""
+    nothing = {"accuracy": None, "latency_ms_p50": None, "latency_ms_p95": None}
+    return {"name": plan.name, "family": "decoder", "size_mib": size_mib, **nothing}
 
 
 def _candidates(recipe: Recipe, teacher: Student | None) -> list[Plan]:
@@ -107,9 +117,22 @@ def _candidates(recipe: Recipe, teacher: Student | None) -> list[Plan]:
             base.tied,
         )
         return [Plan(start, shape)]
-    largest = None if teacher is None else int(teacher.config["hidden_size"])
-    shapes = [s for s in reversed(ladder.DECODERS.values()) if largest is None or s.hidden <= largest]
-    return [Plan(start, shape) for shape in shapes or [ladder.DECODERS["pico"]]]
+    if start == "cut" and teacher is not None:
+        return [Plan(start, shape) for shape in _cuts(teacher)]
+    return [Plan(start, shape) for shape in reversed(ladder.DECODERS.values())]
+
+
+def _cuts(teacher: Student) -> list[DecoderShape]:
+    """Cuts of a teacher from large to small: width and depth together, neurons in whole blocks."""
+    whole = decoders.sizes(teacher.config)
+    found = []
+    for share in CUTS:
+        groups = max(1, round(whole.groups * share))
+        hidden = max(BLOCK, round(whole.hidden * share / BLOCK) * BLOCK)
+        neurons = max(BLOCK, round(whole.feed_forward * share / BLOCK) * BLOCK)
+        heads = whole.heads // whole.groups * groups
+        found.append(DecoderShape(max(1, round(whole.layers * share)), hidden, heads, groups, neurons))
+    return found
 
 
 def _start(recipe: Recipe) -> str:
