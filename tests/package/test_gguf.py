@@ -17,8 +17,27 @@ from minikin.package import gguf as package
 gguf = pytest.importorskip("gguf", reason="the extra 'gguf' is not installed")
 torch = pytest.importorskip("torch")
 PROMPT = "The lamp in the kitchen is on"
-TIE = 0.02
+TIE = 0.01
 """Log-probabilities nearer than this are a tie: llama.cpp keeps keys, values and activations in half precision."""
+
+SEEDS = {
+    "gemma": 1,
+    "gemma3": 1,
+    "gpt2": 28,
+    "gpt_neox": 3,
+    "gpt_neox in series": 18,
+    "granite": 23,
+    "llama": 5,
+    "llama biased, linear positions": 17,
+    "llama tied, llama3 positions": 33,
+    "llama yarn": 9,
+    "mistral": 24,
+    "phi": 38,
+    "phi3": 17,
+    "qwen2": 17,
+    "qwen3": 26,
+}
+"""Random weights under which no two best tokens tie; 0 for the others."""
 
 
 def llama_cpp(path: Path):
@@ -28,38 +47,43 @@ def llama_cpp(path: Path):
     return LlamaCpp(path)
 
 
-def greedy(model, ids: list[int], tokens: int) -> tuple[list[int], np.ndarray]:
-    """Transformers' greedy tokens after `ids`, and its log-probabilities (T, V) over all of them."""
+def greedy(model, ids: list[int], tokens: int) -> tuple[list[int], list[float]]:
+    """Transformers' greedy tokens after `ids`, and by how much each is likelier than the next (log-probability)."""
     with torch.no_grad():
         prompt = torch.tensor([ids])
         stopless = {"do_sample": False, "eos_token_id": None, "pad_token_id": 0}
         all_T = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=tokens, **stopless)[0]
-        logprobs_TV = torch.log_softmax(model(all_T[None]).logits[0].double(), -1).numpy()
-    return all_T.tolist(), logprobs_TV
+        two_T2 = model(all_T[None]).logits[0, len(ids) - 1 : -1].topk(2).values
+    return all_T[len(ids) :].tolist(), (two_T2[:, 0] - two_T2[:, 1]).tolist()
+
+
+def logprobs(model, ids: list[int]) -> np.ndarray:
+    with torch.no_grad():
+        logprobs_TV = torch.log_softmax(model(torch.tensor([ids])).logits[0].double(), -1).numpy()
+    return np.take_along_axis(logprobs_TV[:-1], np.array(ids)[1:, None], -1)[:, 0]
 
 
 @pytest.mark.parametrize("mix", ["F32", "F16"])
 @pytest.mark.parametrize("name", sorted(decoders.families()))
 def test_64_greedy_tokens_are_those_of_transformers(tmp_path, name, mix):
-    model = decoders.random_decoder(tmp_path, decoders.families()[name])
+    model = decoders.random_decoder(tmp_path, decoders.families()[name], seed=SEEDS.get(name, 0))
     if mix == "F16":
         with torch.no_grad():  # the file's weights are rounded: so are these
             for weights in model.parameters():
                 weights.copy_(weights.half().float() if weights.ndim > 1 else weights)
     package.write(tmp_path, tmp_path / "model.gguf", mix)
+    rng = np.random.default_rng(0)
     with llama_cpp(tmp_path / "model.gguf") as generator:
         ids = generator.tokens(PROMPT)
-        expected, logprobs_TV = greedy(model, ids, 64)
+        expected, margins = greedy(model, ids, 64)
         generator.ends = frozenset()  # write on, as asked of transformers
-        written = [*ids, *generator.complete(ids, Decoding(max_tokens=64))[0].tokens]
-        scores = generator.logprobs(expected)
-    two_T2 = np.sort(logprobs_TV, -1)[:, -2:]
-    ties = np.flatnonzero(two_T2[:, 1] - two_T2[:, 0] < TIE) + 1
-    until = min([int(i) for i in ties if i >= len(ids)], default=len(expected))
-    assert until > len(ids) + 4
+        written = list(generator.complete(ids, Decoding(max_tokens=64))[0].tokens)
+        random = rng.integers(2, 400, 60).tolist()
+        scores = generator.logprobs(random)
+    until = next((i for i, margin in enumerate(margins) if margin < TIE), 64)
+    assert until == 64 or (mix == "F16" and until >= 8)
     assert written[:until] == expected[:until]
-    reference = np.take_along_axis(logprobs_TV[:-1], np.array(expected)[1:, None], -1)[:, 0]
-    assert np.abs(scores - reference).max() < 0.02
+    assert np.abs(scores - logprobs(model, random)).max() < 0.02
 
 
 def test_tied_embeddings_are_stored_once_and_others_twice(tmp_path):

@@ -45,7 +45,7 @@ def write(
     that can't be.
     """
     gguf_types.check(mix, importance)
-    config, settings, tokenizer_json = _read(folder)
+    config, settings, tokenizer_json = read(folder)
     if reason := why_not(tokenizer_json, config):
         raise UserError(f"{folder} can't become GGUF: {reason}")
     gguf = need("gguf", "gguf")
@@ -80,8 +80,8 @@ def chat_template(folder: Path, settings: Config) -> str:
     return template if isinstance(template, str) else ""
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any], str]:
-    """Return config.json, tokenizer_config.json and the text of tokenizer.json."""
+def read(folder: Path) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """Return config.json, tokenizer_config.json and the text of tokenizer.json. Raises UserError for a missing one."""
     for name in FILES:
         if not (folder / name).is_file():
             raise UserError(f"{folder} has no {name}. Save the model and its fast tokenizer there with transformers.")

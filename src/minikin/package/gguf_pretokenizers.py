@@ -24,7 +24,10 @@ PATTERNS: Final[Mapping[str, str]] = {
     _CASED.replace("{0}", "") + rf"|\p{{N}}|{_CASED_REST}": "tekken",
     GPT2: "gpt-2",
 }
-"""Expression of a Split step before plain ByteLevel → name."""
+"""Expression of a Split step before plain ByteLevel → name.
+
+llama.cpp's own forms of gpt-4o and tekken differ from these where a combining mark stands apart from its letter.
+"""
 
 WHOLE_WORDS: Final[Mapping[str, tuple[str | None, str | None]]] = {
     "llama-bpe": ("dbrx", "llama-bpe"),

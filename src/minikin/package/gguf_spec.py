@@ -54,8 +54,3 @@ def prefix(spec: Mapping[str, Any]) -> tuple[bool, bool]:
             scheme = step.get("prepend_scheme", "always" if step.get("add_prefix_space", True) else "never")
             return scheme != "never", scheme != "never"
     return False, False
-
-
-def squeezes(step: Mapping[str, Any]) -> bool:
-    """Whether a normalizer's step makes one space of several."""
-    return bool(step["type"] == "Replace" and step["pattern"] == {"Regex": " {2,}"})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from tokenizers import Tokenizer
 from minikin.base.errors import UserError
 from minikin.package.gguf_families import Config, Value
 from minikin.package.gguf_pretokenizers import named
-from minikin.package.gguf_spec import BYTES, byte_level, frame, merges, prefix, squeezes, steps
+from minikin.package.gguf_spec import BYTES, byte_level, frame, merges, prefix
 
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 NAMES: Final = ("bos", "eos", "unk", "pad")
@@ -29,7 +28,7 @@ class Vocabulary:
     types: Sequence[int]
     scores: Sequence[float] = ()
     merges: Sequence[str] = ()
-    keys: Mapping[str, Value | bytes] = field(default_factory=dict)
+    keys: Mapping[str, Value] = field(default_factory=dict)
 
 
 def vocabulary(tokenizer_json: str, settings: Config, config: Config) -> Vocabulary:
@@ -42,10 +41,12 @@ def vocabulary(tokenizer_json: str, settings: Config, config: Config) -> Vocabul
     tokens, types = _tokens(spec, int(config["vocab_size"]))
     extra = _special_keys(tokenizer_json, spec, settings, config)
     model = spec["model"]
+    spaced, once = prefix(spec)
     if model["type"] == "Unigram":
         scores = [float(score) for _, score in model["vocab"]]
         scores += [0.0] * (len(tokens) - len(scores))
-        return Vocabulary("t5", tokens, types, scores, keys={**extra, **_unigram_keys(spec)})
+        extra |= {"add_space_prefix": spaced, "remove_extra_whitespaces": False, "minikin.one_space": once}
+        return Vocabulary("t5", tokens, types, scores, keys=extra)
     pairs = merges(model)
     if byte_level(spec):
         extra |= {"pre": str(named(spec)[0]), **({"minikin.normalizer": "NFC"} if spec.get("normalizer") else {})}
@@ -54,7 +55,6 @@ def vocabulary(tokenizer_json: str, settings: Config, config: Config) -> Vocabul
     for rank, (left, right) in enumerate(pairs):
         ranks.setdefault(left + right, rank)
     scores = [-float(ranks.get(token, len(pairs))) for token in tokens]
-    spaced, once = prefix(spec)
     extra |= {"add_space_prefix": spaced, "minikin.one_space": once}
     return Vocabulary("llama", tokens, types, scores, keys=extra)
 
@@ -89,6 +89,9 @@ def _special_keys(tokenizer_json: str, spec: Mapping[str, Any], settings: Config
         token = settings.get(f"{name}_token")
         token = token.get("content") if isinstance(token, Mapping) else token
         ids[name] = tokenizer.token_to_id(token) if token else None
+    model = spec["model"]
+    if model.get("unk_id") is not None or model.get("unk_token") is not None:
+        ids["unk"] = model.get("unk_id", tokenizer.token_to_id(model.get("unk_token") or ""))
     stops = config.get("eos_token_id")
     stops = stops if isinstance(stops, list) else [stops] if stops is not None else []
     ids["bos"] = first if first is not None else ids["bos"] if ids["bos"] is not None else config.get("bos_token_id")
@@ -98,12 +101,3 @@ def _special_keys(tokenizer_json: str, spec: Mapping[str, Any], settings: Config
     if others:
         keys["eot_token_id"] = int(others[0])
     return keys | {"add_bos_token": first is not None, "add_eos_token": last is not None}
-
-
-def _unigram_keys(spec: Mapping[str, Any]) -> dict[str, Any]:
-    normalizers = steps(spec.get("normalizer") or {})
-    spaced, once = prefix(spec)
-    keys: dict[str, Any] = {"add_space_prefix": spaced, "minikin.one_space": once}
-    keys["remove_extra_whitespaces"] = any(squeezes(step) for step in normalizers)
-    charsmap = next((step["precompiled_charsmap"] for step in normalizers if step["type"] == "Precompiled"), None)
-    return keys | ({"precompiled_charsmap": base64.b64decode(charsmap)} if charsmap else {})

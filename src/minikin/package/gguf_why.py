@@ -8,7 +8,7 @@ from typing import Any
 
 from minikin.package.gguf_families import FAMILIES, NEVER, Config, Shape, first
 from minikin.package.gguf_pretokenizers import named
-from minikin.package.gguf_spec import BYTES, SPACE, byte_level, frame, merges, squeezes, steps
+from minikin.package.gguf_spec import BYTES, SPACE, byte_level, frame, merges, steps
 from minikin.package.tokenizer_section import byte_characters
 
 
@@ -148,11 +148,8 @@ def _of_unigram(spec: Mapping[str, Any]) -> str | None:
         return "it falls back to bytes, which llama.cpp's Unigram does not."
     if spec["model"].get("unk_id") is None:
         return "it has no unknown token."
-    for step in steps(spec.get("normalizer") or {}):
-        if step["type"] not in ("Precompiled", "Nmt", "NFKC") and not squeezes(step):
-            return f"it normalises with {step['type']}."
-        if step["type"] in ("Nmt", "NFKC"):
-            return f"it normalises with {step['type']}; llama.cpp reads only SentencePiece's own tables."
+    if spec.get("normalizer"):
+        return f"it normalises with {', '.join(step['type'] for step in steps(spec['normalizer']))}."
     cuts = steps(spec.get("pre_tokenizer") or {})
     if [step["type"] for step in cuts] != ["Metaspace"]:
         return "it does not cut texts with Metaspace."

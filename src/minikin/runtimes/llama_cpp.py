@@ -40,32 +40,53 @@ class LlamaCpp(Writer):
         self._model = llama.llama_model_load_from_file(str(path).encode(), llama.llama_model_default_params())
         if not self._model:
             raise KinError(f"llama.cpp can't load {path}: {llama.complaint() or 'it gives no reason'}. Copy it again.")
-        self._vocab = llama.llama_model_get_vocab(self._model)
-        self._size = llama.llama_vocab_n_tokens(self._vocab)
+        vocab = self._vocab
+        self._size = llama.llama_vocab_n_tokens(vocab)
         own = llama.llama_model_n_ctx_train(self._model)
         self.context = min(context, own) if context > 0 else own
         self._sequences = Sequences(self._model, path, self.context, self._size, threads, parallel)
-        self.ends = frozenset(i for i in range(self._size) if llama.llama_vocab_is_eog(self._vocab, i))
+        self.ends = frozenset(i for i in range(self._size) if llama.llama_vocab_is_eog(vocab, i))
+        control = [i for i in range(self._size) if llama.llama_vocab_is_control(vocab, i)]
+        self.specials = {self._text(i): i for i in control}
+        named = {"bos_token": llama.llama_vocab_bos(vocab), "eos_token": llama.llama_vocab_eos(vocab)}
+        self.named = {name: self._text(i) for name, i in named.items() if i >= 0}
+        self.template = (llama.llama_model_chat_template(self._model, None) or b"").decode("utf-8", "replace")
         self._lock = threading.Lock()
         self._grammars: Grammars | None = None
         self._one_space = self.metadata("minikin.one_space") == "true"
+        self._unigram = self.metadata("tokenizer.ggml.model") == "t5"
         self._nfc = self.metadata("minikin.normalizer") == "NFC"
+
+    @property
+    def _vocab(self) -> Any:
+        return self._llama.llama_model_get_vocab(self._opened())
+
+    def _opened(self) -> Any:
+        """Return the model. Raises MinikinError where it was closed: llama.cpp itself would crash."""
+        if not self._model:
+            raise MinikinError("This model was closed. Load it again.")
+        return self._model
 
     def metadata(self, key: str) -> str:
         """Return a value of the file's metadata as text, or nothing."""
         buffer = ctypes.create_string_buffer(1 << 12)
-        length = self._llama.llama_model_meta_val_str(self._model, key.encode(), buffer, len(buffer))
+        length = self._llama.llama_model_meta_val_str(self._opened(), key.encode(), buffer, len(buffer))
         return buffer.value.decode("utf-8", "replace") if length >= 0 else ""
 
     def tokens(self, text: str) -> list[int]:
         """Return the ids of a text as a prompt has them; special tokens inside the text are plain characters."""
         return self._tokens(text, framed=True)
 
+    def plain(self, text: str) -> list[int]:
+        """Return the ids of a text without the tokens that frame it."""
+        return self._tokens(text, framed=False)
+
     def _tokens(self, text: str, framed: bool) -> list[int]:
         if self._nfc:
             text = unicodedata.normalize("NFC", text)
-        if self._one_space and text[:1] in (" ", "▁"):
-            text = text[1:]  # llama.cpp puts one there in any case
+        if self._one_space:  # llama.cpp puts one more before it: SentencePiece's BPE always, Unigram before a word
+            text = text.replace("▁", " ")
+            text = text.removeprefix(" ") if text.strip(" ") or not self._unigram else text
         raw = text.encode("utf-8", "replace")
         ids = (ctypes.c_int32 * (len(raw) + 2))()
         count = self._llama.llama_tokenize(self._vocab, raw, len(raw), ids, len(ids), framed, False)
@@ -97,10 +118,13 @@ class LlamaCpp(Writer):
                 self._grammars = Grammars([self._raw(i) for i in range(self._size)], end)
         return self._grammars.of(schema)
 
+    def _text(self, token: int) -> str:
+        return str(self._llama.llama_vocab_get_text(self._vocab, token).decode("utf-8", "replace"))
+
     def _raw(self, token: int) -> bytes:
         """Return a token's bytes, marked where it is special."""
         if self._llama.llama_vocab_is_control(self._vocab, token):
-            return SPECIAL + bytes(self._llama.llama_vocab_get_text(self._vocab, token))
+            return SPECIAL + self._text(token).encode()
         return self.spelled(token)
 
     def logprobs(self, text: str | Many[int]) -> Array:
