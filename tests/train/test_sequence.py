@@ -101,7 +101,8 @@ def test_checkpointing_changes_memory_not_numbers(signals):
 @pytest.mark.parametrize(("checkpointing", "times"), [(False, 1), (True, 2)])
 def test_with_checkpointing_each_layer_is_computed_again(checkpointing, times):
     model, calls = decoder(seed=2), []
-    model.model.layers[0].mlp.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
+    # before, not after: computing again stops where the last value that is needed is there
+    model.model.layers[0].mlp.register_forward_pre_hook(lambda *_: calls.append(torch.is_grad_enabled()))
     once = replace(SETTINGS, epochs=1, batch=24)
     distil(model, ROWS, [TokenObjective("gold")], once, checkpointing=checkpointing)
     assert calls.count(True) == times
