@@ -58,7 +58,7 @@ def test_commands_end_with_the_code(say, kin, monkeypatch, error: BaseException,
     def fail(*_args: object, **_more: object) -> None:
         raise error
 
-    monkeypatch.setattr(run_command, "load", fail)
+    monkeypatch.setattr(run_command, "load_kin", fail)
     found = say("run", kin, "text")
     assert found.exit_code == code
     assert "Traceback" not in found.output

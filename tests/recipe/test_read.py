@@ -82,7 +82,7 @@ distil:
       weight: -1
 """
     assert _faults(folder, text) == [
-        "line 1: task: 'clasify' is none of classify, did you mean 'classify'?",
+        "line 1: task: 'clasify' is none of classify, generate, did you mean 'classify'?",
         "line 2: data.train: is missing: File (CSV, TSV, JSONL, Parquet) or hf:owner/name[:config][:split]",
         "line 3: data.trian: unknown key, did you mean 'train'?",
         "line 4: data.max_length: expected a whole number, got 'lots'",
