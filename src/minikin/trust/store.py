@@ -47,7 +47,7 @@ class Store(Protocol):
 
 
 def connect(at: str | Path) -> Store:
-    """Open a store: `postgresql://…`, `env:NAME` that holds such a URL, or the path of a SQLite file.
+    """Open a store: `postgresql://…`, `env:NAME` that holds such a URL, or the path (or sqlite:///path) of a file.
 
     Raises QueueError when it can't be opened, and MissingExtra when PostgreSQL's packages are not installed.
     """
@@ -57,6 +57,7 @@ def connect(at: str | Path) -> Store:
         name = os.environ.get(variable, "")
         if not name:
             raise QueueError(f"The environment variable {variable}, which names the queue, is not set. Set it.")
+    name = name.removeprefix("sqlite:///")
     return Server(name) if "://" in name else File(Path(name))
 
 
