@@ -30,7 +30,7 @@ SUBJECTS = {"teacher", "student", "student_without_teacher", "tfidf"}
 MEASURED = {"accuracy", "accuracy_interval", "size_mib", "latency_ms_p50", "latency_ms_p95"}
 GATE = {"passed", "retention", "gap_closed", "size_ratio", "speed_ratio", "reasons"}
 FILES = {"minikin.json", "config.json", "tokenizer.json", "model.safetensors", "recipe.yaml"}
-FILES |= {"tokenizer_config.json", "model.kernel"}
+FILES |= {"tokenizer_config.json", "model.kernel", "train_rows.safetensors"}
 FILES |= {"report.json", "report.html", "README.md"}
 ONNX = {"onnx/model_quantized.onnx"}
 

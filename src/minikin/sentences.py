@@ -46,7 +46,7 @@ def read_data(spec: DataSpec | str, *, seed: int = 0, cache: str | Path | None =
     if isinstance(spec, str):
         spec = DataSpec(train=spec, **more)
     folder = Path(cache) if cache else Path(tempfile.mkdtemp(prefix="minikin-data-"))
-    values = spec.model_dump(exclude={"max_length"})
+    values = spec.model_dump(exclude={"max_length", "kind", "prompt", "completion", "messages"})
     values["text"] = spec.text if isinstance(spec.text, str) else list(spec.text)
     data = loading.read(values.pop("train"), **values, seed=seed, cache=folder)
     named = {k: replace(getattr(data, k), labels=data.labels) for k in loading.ROLES}

@@ -53,6 +53,7 @@ def test_there_are_recipes_to_look_at() -> None:
     assert {p.stem for p in SHIPPED if p.parent.parent.name == "bench"} == {
         "banking77",
         "clinc150",
+        "clinc150_oos",
         "glue_mrpc",
         "glue_sst2",
     }

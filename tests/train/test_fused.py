@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from minikin.equations import sequence
 from minikin.feed.decoder import Head
+from minikin.measure import speed
 from minikin.train import fused
 from minikin.train.fused import Dense, Named, Parted
 
@@ -152,8 +153,8 @@ def test_under_autocast_it_is_close_and_gradients_stay_float32():
     assert weight.grad.dtype == torch.float32
 
 
-PEAK = """
-import resource, sys, torch
+PROGRAM = """
+import sys, torch
 from torch.nn import functional as F
 from minikin.feed.decoder import Head
 from minikin.train import fused
@@ -167,9 +168,9 @@ def run(rows, chunk):
     else:
         F.cross_entropy(hidden[:rows] @ weight.T, gold[:rows, 0], reduction="sum").backward()
 run(8, 8)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak_mib()
 run(1024, 32)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+print(peak_mib() - before)
 """
 
 
@@ -181,5 +182,5 @@ def test_memory_is_that_of_a_chunk():
 
 
 def _peak_mib(how: str) -> float:
-    done = subprocess.run([sys.executable, "-c", PEAK, how], check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", speed.PEAK + PROGRAM, how], check=True, capture_output=True, text=True)
     return float(done.stdout)
