@@ -48,12 +48,13 @@ def learn(texts: Iterable[str], vocabulary: int = 4000) -> str:
 
 
 def learn_bytes(texts: Iterable[str], vocabulary: int = 1024) -> tuple[str, dict[str, Any]]:
-    """Learn a byte-level BPE from texts, split into words as GPT-2's; returns its JSON and what it names special.
+    """Learn a byte-level BPE from texts, split into words as GPT-2's and digits; returns its JSON and special tokens.
 
     It reads any input: every byte is a piece. The same texts give the same tokenizer.
     """
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    digits, words = pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, words])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
