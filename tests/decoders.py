@@ -245,14 +245,13 @@ def random_decoder(folder: Path, config: Any, tokenizer_json: str = "", seed: in
     return model
 
 
-def toy_llama(folder: Path, tokenizer_json: str = "", **changes: Any) -> Any:
-    """A random Llama of two layers, whatever its tokenizer's size; returns transformers' model."""
-    from transformers import LlamaConfig
-
-    tokenizer_json = tokenizer_json or bytes_tokenizer()
-    spec = json.loads(tokenizer_json)
+def toy_config(tokenizer_json: str = "", **changes: Any) -> dict[str, Any]:
+    """The config.json of a Llama of two layers, whatever its tokenizer's size."""
+    spec = json.loads(tokenizer_json or bytes_tokenizer())
     top = max([len(spec["model"]["vocab"]) - 1, *(token["id"] for token in spec["added_tokens"])])
-    settings = {
+    return {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
         "vocab_size": top + 1,
         "hidden_size": 32,
         "num_hidden_layers": 2,
@@ -260,8 +259,31 @@ def toy_llama(folder: Path, tokenizer_json: str = "", **changes: Any) -> Any:
         "num_key_value_heads": 1,
         "intermediate_size": 64,
         "max_position_embeddings": 128,
+        "rms_norm_eps": 1e-5,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
+        "hidden_act": "silu",
         "bos_token_id": 0,
         "eos_token_id": 1,
-        "pad_token_id": None,
+        "tie_word_embeddings": False,
+        **changes,
     }
-    return random_decoder(folder, LlamaConfig(**{**settings, **changes}), tokenizer_json)
+
+
+def toy_llama(folder: Path, tokenizer_json: str = "", **changes: Any) -> Path:
+    """A random Llama, written without PyTorch; `changes` are settings of `toy_config`."""
+    config = toy_config(tokenizer_json, **changes)
+    hidden, wide = config["hidden_size"], config["intermediate_size"]
+    narrow = hidden // config["num_attention_heads"] * config["num_key_value_heads"]
+    rng = np.random.default_rng(0)
+    parts = {"self_attn.q_proj": (hidden, hidden), "self_attn.k_proj": (narrow, hidden)}
+    parts |= {"self_attn.v_proj": (narrow, hidden), "self_attn.o_proj": (hidden, hidden)}
+    parts |= {"mlp.gate_proj": (wide, hidden), "mlp.up_proj": (wide, hidden), "mlp.down_proj": (hidden, wide)}
+    shapes = {"model.embed_tokens.weight": (config["vocab_size"], hidden)}
+    shapes |= {} if config["tie_word_embeddings"] else {"lm_head.weight": (config["vocab_size"], hidden)}
+    norms = {"model.norm.weight": np.ones(hidden, np.float32)}
+    for i in range(config["num_hidden_layers"]):
+        shapes |= {f"model.layers.{i}.{name}.weight": shape for name, shape in parts.items()}
+        for name in ("input_layernorm", "post_attention_layernorm"):
+            norms[f"model.layers.{i}.{name}.weight"] = np.ones(hidden, np.float32)
+    random = {name: (0.15 * rng.standard_normal(shape)).astype(np.float32) for name, shape in shapes.items()}
+    return save(folder, config, random | norms, tokenizer_json or bytes_tokenizer())

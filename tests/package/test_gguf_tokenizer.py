@@ -163,8 +163,6 @@ def test_a_vocabulary_that_lacks_bytes_is_refused():
 def test_pieces_whose_merges_are_incomplete_or_disordered_are_refused():
     merges = json.loads(pieces())["model"]["merges"]
     assert "for which it has no merge" in str(gguf_why.tokenizer(changed(pieces(), merges=merges[1:])))
-    apart = ["h", "e"], ["▁t", "h"], ["▁th", "e"], ["▁t", "he"]
-    assert [list(pair) in merges for pair in apart] == [True, False, False, True]
     doubled = [*merges, merges[0]]
     assert "not next to each other" in str(gguf_why.tokenizer(changed(pieces(), merges=doubled)))
 
