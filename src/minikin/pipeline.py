@@ -108,8 +108,9 @@ def _write(at: Build) -> Author:
     student = generate.learn.distilled(at, chosen, teacher, voice, rows, signals)
     control = teacher is not None and _wants_control(at.recipe)
     alone = generate.learn.control(at, chosen, came, voice, rows) if control else None
-    mix, mixes = generate.ship.scheme_for(at, student, corpus)
-    kin = generate.ship.packaged(at, corpus, student, mix)
+    matters = generate.ship.importance_of(student, corpus)
+    mix, mixes = generate.ship.scheme_for(at, student, corpus, matters)
+    kin = generate.ship.packaged(at, corpus, student, mix, matters)
     proof = generate.prove.judged(at, corpus, kin, student, teacher, alone, {"front": front, "mixes": mixes})
     sealed(at, proof, teacher=generate.learn.about(at), data_sha256=corpus.data.digest)
     return open_author(at.out)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from minikin.base import atomic, manifest
 from minikin.base.types import Array, Student
-from minikin.feed.template import PLAIN, source
-from minikin.package import gguf, transformers
+from minikin.feed.template import source
+from minikin.package import gguf, modelfile, transformers
 
 MODEL: Final = "model.gguf"
 
@@ -30,9 +30,13 @@ def write(
 
     Raises UserError when the model can't become GGUF. Same student, same bytes.
     """
+    if kind != "text":
+        # other tools must prompt as the model was trained, also where it came without a template
+        told = {**student.tokenizer_config, "chat_template": source(student.tokenizer_config)}
+        student = replace(student, tokenizer_config=told)
     transformers.write(folder, student)
     gguf.write(folder, folder / MODEL, mix, importance=importance, name=str(extra.get("name") or "kin"))
-    atomic.write_text(folder / "Modelfile", modelfile(student, new_tokens))
+    modelfile.write(folder, MODEL)
     atomic.write_text(folder / "recipe.yaml", recipe_yaml)
     values = {
         "task": "generate",
@@ -48,12 +52,3 @@ def write(
         **extra,
     }
     manifest.write(folder, values)
-
-
-def modelfile(student: Student, new_tokens: int) -> str:
-    """What `ollama create` reads: the file, the context, and how a prompt is written where no template says so."""
-    lines = [f"FROM ./{MODEL}", f"PARAMETER num_ctx {student.max_length}", f"PARAMETER num_predict {new_tokens}"]
-    lines.append("PARAMETER temperature 0")
-    if source(student.tokenizer_config) == PLAIN:
-        lines.append(f"TEMPLATE {json.dumps('{{ .Prompt }}' + chr(10))}")
-    return "\n".join(lines) + "\n"

@@ -69,7 +69,7 @@ def found(build: Build, corpus: Corpus) -> Student | None:
         whole = came.as_student()
         if not vocabulary.can_trim(whole.tokenizer_json, tuple(FAMILIES)):
             return whole
-        ids = [spoken.ids_T for spoken in material.spoken(came.speaker, corpus)]
+        ids = [spoken.ids_T for spoken in material.spoken(came.speaker, corpus, corpus.data.train.texts)]
         kept, kept_ids = vocabulary.trim(
             whole.tokenizer_json, [], keep=build.recipe.student.vocabulary, ids=np.concatenate(ids)
         )

@@ -89,9 +89,8 @@ def voice(build: Build, corpus: Corpus, teacher: Student | None) -> Voice:
     return Voice(*tokenizer.learn_bytes(flat, size))
 
 
-def spoken(speaker: Speaker, corpus: Corpus) -> list[Spoken]:
-    """The training examples as a speaker's tokens."""
-    texts = corpus.data.train.texts
+def spoken(speaker: Speaker, corpus: Corpus, texts: Sequence[Text]) -> list[Spoken]:
+    """Examples of a corpus as a speaker's tokens."""
     if corpus.kind == "text":
         return list(speaker.texts([str(text) for text in texts]))
     return list(speaker.chats([messages(text, corpus.kind) for text in texts]))

@@ -10,8 +10,12 @@ from typing import Any, Final
 
 from minikin.base import atomic, decoders
 from minikin.base.errors import UserError
+from minikin.base.joined import evenly
 from minikin.base.types import Array, Student
+from minikin.compress.importance import importance
 from minikin.data.generate import Corpus
+from minikin.feed.causal import CausalModule
+from minikin.feed.speech import Speaker
 from minikin.measure import writing
 from minikin.package import decoder_kin
 from minikin.recipe import ladder
@@ -20,7 +24,7 @@ from minikin.recipe.read import dump
 from minikin.recipe.schema import Recipe
 from minikin.runtimes.author import Author, open_author
 from minikin.steps.context import Build
-from minikin.steps.generate import learn
+from minikin.steps.generate import learn, material
 from minikin.steps.generate.learn import Plan
 from minikin.steps.generate.material import Rows, Voice, prompts
 
@@ -40,6 +44,7 @@ CUTS: Final = (0.75, 0.5, 0.375, 0.25, 0.125)
 BLOCK: Final = 32
 """Widths are multiples of what files round by."""
 
+IMPORTANCE_TEXTS: Final = 256
 TRIED_PROMPTS: Final = 200
 CLOSE_EXACT: Final = 0.01
 """A smaller mix may lose so many exact answers of the held-out ones."""
@@ -48,11 +53,27 @@ CLOSE_PERPLEXITY: Final = 1.01
 
 
 @contextmanager
-def packaged_aside(student: Student, mix: str, kind: str, new_tokens: int, threads: int = 1) -> Iterator[Author]:
+def packaged_aside(
+    student: Student,
+    mix: str,
+    kind: str,
+    new_tokens: int,
+    threads: int = 1,
+    importance: Mapping[str, Array] | None = None,
+) -> Iterator[Author]:
     """A decoder packaged like the kin into a temporary folder, and loaded."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        decoder_kin.write(folder, student, mix, kind=kind, new_tokens=new_tokens, recipe_yaml="", extra={})
+        decoder_kin.write(
+            folder,
+            student,
+            mix,
+            kind=kind,
+            new_tokens=new_tokens,
+            recipe_yaml="",
+            extra={},
+            importance=importance,
+        )
         yield open_author(folder, threads=threads, verify=False)
 
 
@@ -140,7 +161,18 @@ def _start(recipe: Recipe) -> str:
     return "cut" if recipe.teacher is not None and recipe.teacher.model else "grown"
 
 
-def scheme_for(build: Build, student: Student, corpus: Corpus) -> tuple[str, list[dict[str, Any]]]:
+def importance_of(student: Student, corpus: Corpus) -> dict[str, Array]:
+    """How much each column of the weights matters on calibration examples, which rounding to few bits goes by."""
+    speaker = Speaker(student.tokenizer_json, student.tokenizer_config)
+    split = corpus.data.calibration if len(corpus.data.calibration) else corpus.data.train
+    documents = material.spoken(speaker, corpus, evenly(split.texts, IMPORTANCE_TEXTS))
+    ids = [spoken.ids_T[: student.max_length].tolist() for spoken in documents if len(spoken.ids_T) > 1]
+    return importance(CausalModule.of(student).model, ids)
+
+
+def scheme_for(
+    build: Build, student: Student, corpus: Corpus, matters: Mapping[str, Array]
+) -> tuple[str, list[dict[str, Any]]]:
     """Choose how the weights ship: the smallest mix that writes as the others do on the validation examples."""
     if build.recipe.quantize != "auto":
         return MIXES[build.recipe.quantize], []
@@ -150,7 +182,8 @@ def scheme_for(build: Build, student: Student, corpus: Corpus) -> tuple[str, lis
     with build.stages.stage("quantize", f"comparing {len(AUTO)} mixes") as progress:
         for i, name in enumerate(AUTO):
             progress(i / len(AUTO), name)
-            with packaged_aside(student, MIXES[name], corpus.kind, build.recipe.gate.new_tokens, build.threads) as kin:
+            new_tokens = build.recipe.gate.new_tokens
+            with packaged_aside(student, MIXES[name], corpus.kind, new_tokens, build.threads, matters) as kin:
                 row: dict[str, Any] = {"scheme": name, "size_mib": kin.manifest.size_mib}
                 if asked:
                     told = writing.written(kin, asked[:TRIED_PROMPTS], answers[:TRIED_PROMPTS])
@@ -177,7 +210,7 @@ def likelihood(kin: Author, corpus: Corpus, texts: Sequence[Any], seed: int) -> 
     return writing.perplexity(kin.generator.logprobs, documents, learnt, seed)
 
 
-def packaged(build: Build, corpus: Corpus, student: Student, mix: str) -> Author:
+def packaged(build: Build, corpus: Corpus, student: Student, mix: str, matters: Mapping[str, Array]) -> Author:
     """Write the kin folder whole, and load it by the runtime that will serve it."""
     new_tokens = build.recipe.gate.new_tokens
     with build.stages.stage("package", f"decoder, {mix}"), atomic.folder(build.out) as folder:
@@ -189,5 +222,6 @@ def packaged(build: Build, corpus: Corpus, student: Student, mix: str) -> Author
             new_tokens=new_tokens,
             recipe_yaml=dump(build.recipe),
             extra={"name": build.recipe.name or build.out.name},
+            importance=matters,
         )
     return open_author(build.out)
