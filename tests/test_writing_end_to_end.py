@@ -137,6 +137,15 @@ def test_a_schema_binds_what_is_written(built, tmp_path):
     assert again.stdout == done.stdout
 
 
+def test_both_engines_write_the_same(built):
+    prompts = ["hall fan off", "den blind on"]
+    ours, theirs = minikin.load(built), minikin.load(built, engine="torch")
+    assert theirs.engine != ours.engine
+    # the file is quantized: a near-tie may fall the other way, rarely
+    for a, b in zip(ours(prompts), theirs(prompts), strict=True):
+        assert sum(x == y for x, y in zip(a.tokens, b.tokens, strict=False)) >= min(len(a.tokens), len(b.tokens)) - 2
+
+
 def test_chat_ends_with_an_empty_line(built):
     done = CliRunner().invoke(app, ["chat", str(built)], input="porch radio on\n\n")
     assert done.exit_code == 0, done.output

@@ -187,7 +187,8 @@ def run_kin(
     everything: Annotated[bool, typer.Option("--all", help="Give the probabilities of all labels")] = False,
     threads: Annotated[int, typer.Option(help="Threads of one computation", metavar="N")] = 1,
     engine: Annotated[
-        str | None, typer.Option(help="kernel, onnx or torch; absent: the kernel where it is", metavar="NAME")
+        str | None,
+        typer.Option(help="kernel, onnx or torch; one that writes: llama.cpp or torch", metavar="NAME"),
     ] = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say what answered and how fast it was")] = False,
     hand_over: Annotated[
@@ -211,7 +212,9 @@ def run_kin(
 
     columns = tuple(text_column or ())
     if write.writes(kin):
-        writing = write.How(schema, n, temperature, top_p, top_k, tuple(stop or ()), seed, max_tokens, threads, verbose)
+        writing = write.How(
+            schema, n, temperature, top_p, top_k, tuple(stop or ()), seed, max_tokens, threads, verbose, engine
+        )
         write.run(kin, tuple(texts or ()), file, form, columns, writing)
         return
     from minikin.commands import run as command

@@ -34,6 +34,7 @@ class How:
     max_tokens: int | None = None
     threads: int = 1
     verbose: bool = False
+    engine: str | None = None
 
     def decoding(self, kin: Author) -> Decoding:
         """The settings as the runtime takes them; what is longer than the context is cut from its front, and said."""
@@ -108,7 +109,7 @@ def run(folder: Path, given: tuple[str, ...], file: Path | None, form: str, colu
     if how.n < 1:
         raise UserError(f"-n {how.n}: ask for at least one completion.")
     started = time.perf_counter()
-    kin = open_author(folder, threads=how.threads)
+    kin = open_author(folder, threads=how.threads, engine=how.engine)
     loaded_s = time.perf_counter() - started
     decoding, tally = how.decoding(kin), Tally()
     if len(given) == 1 and how.n == 1 and sys.stdout.isatty():

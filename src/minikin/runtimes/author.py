@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias, overload
@@ -16,6 +17,7 @@ from minikin.base.types import Completion, Decoding, Generator, Stream
 from minikin.feed.speech import Speaker, Spoken
 
 RUNTIME = "llama_cpp"
+ENGINES = ("llama.cpp", "torch")
 Message: TypeAlias = Mapping[str, str]
 Prompt: TypeAlias = str | Sequence[Message]
 """What is asked: a text, or the messages of a chat so far."""
@@ -96,17 +98,27 @@ def _pair(text: Sequence[str]) -> list[Message]:
     return [{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}]
 
 
-def open_author(folder: str | PathLike[str], *, threads: int = 1, verify: bool = True) -> Author:
-    """Load the kin in `folder` with llama.cpp; `verify` compares every file with its SHA-256 first.
+def open_author(
+    folder: str | PathLike[str], *, threads: int = 1, verify: bool = True, engine: str | None = None
+) -> Author:
+    """Load the kin in `folder`; `verify` compares every file with its SHA-256 first.
 
-    Raises KinError for a folder that is no kin that writes, or was changed, and MissingExtra without llama.cpp.
+    `engine` is `llama.cpp`, which runs the GGUF file (the default), or `torch`, which runs the float32 weights with
+    transformers, to compare. Raises KinError for a folder that is no kin that writes, or was changed, and MissingExtra
+    without the engine's packages.
     """
+    if engine not in (None, *ENGINES):
+        raise UserError(f"There is no engine {engine!r} for a kin that writes. Choose one of {', '.join(ENGINES)}.")
     path = Path(folder)
     manifest = manifests.read(path)
     if manifest.runtime != RUNTIME:
         raise KinError(f"The kin in {path} sorts texts, it does not write. Ask it with minikin.load.")
     if verify:
         manifests.verify(path, manifest)
+    if engine == "torch":
+        # apart, as it needs more than what runs on a device
+        writer = import_module("minikin.steps.rewritten").TorchWriter(path, threads=threads)
+        return Author(path, manifest, writer)
     from minikin.runtimes.llama_cpp import LlamaCpp
 
     return Author(path, manifest, LlamaCpp(path / manifest.model, threads=threads))

@@ -20,14 +20,15 @@ def load(
 ) -> Kin | Author:
     """Load a kin and verify its files; `folder` may be a Hub name such as `owner/kin`.
 
-    `engine` is `kernel`, `onnx` or `torch`; by default the kernel, where the kin and this install have it.
+    `engine` is `kernel`, `onnx` or `torch`; by default the kernel, where the kin and this install have it. A kin that
+    writes has `llama.cpp` and `torch`.
 
     Raises KinError for a folder that is no kin, was changed, or is of a newer schema, and for a name that is
     neither a folder nor found on the Hub (or in its local cache when offline).
     """
     path = _found(folder)
     if manifests.read(path).runtime == RUNTIME:
-        return open_author(path, threads=threads, verify=verify)
+        return open_author(path, threads=threads, verify=verify, engine=engine)
     return open(path, threads=threads, verify=verify, engine=engine)
 
 
