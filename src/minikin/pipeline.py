@@ -99,7 +99,8 @@ def _sort(at: Build) -> Kin:
 def _write(at: Build) -> Author:
     """The line for `generate`."""
     corpus = generate.material.data(at)
-    came = generate.learn.found(at, corpus)
+    checkpoint = generate.learn.resolved(at)
+    came = generate.learn.found(at, corpus, checkpoint)
     voice = generate.material.voice(at, corpus, came)
     rows = generate.material.rows(at, corpus, voice)
     chosen, front = generate.ship.planned(at, corpus, came, voice, rows)
@@ -112,7 +113,7 @@ def _write(at: Build) -> Author:
     mix, mixes = generate.ship.scheme_for(at, student, corpus, matters)
     kin = generate.ship.packaged(at, corpus, student, mix, matters)
     proof = generate.prove.judged(at, corpus, kin, student, teacher, alone, {"front": front, "mixes": mixes})
-    sealed(at, proof, teacher=generate.learn.about(at), data_sha256=corpus.data.digest)
+    sealed(at, proof, teacher=generate.learn.about(at, checkpoint), data_sha256=corpus.data.digest)
     return open_author(at.out)
 
 
@@ -148,7 +149,7 @@ def proven(at: Build, texts: Material, made: Made) -> Kin:
 
     folder = at.step("gate", "gate", inputs, "measuring the packaged file beside the rest", do)
     story = json.loads((folder / "story.json").read_text(encoding="utf-8"))
-    sealed(at, story, teacher=_about(made.teacher), data_sha256=texts.data.digest)
+    sealed(at, story, teacher=made.teacher.checkpoint.about() if made.teacher else None, data_sha256=texts.data.digest)
     return open_kin(at.out, threads=1)
 
 
@@ -203,15 +204,3 @@ def write_report(folder: str | Path) -> Path:
 
 def _extra(at: Build, texts: Material) -> dict[str, Any]:
     return {"name": at.recipe.name or at.out.name, "pair": texts.data.pair}
-
-
-def _about(teacher: LocalTeacher | None) -> dict[str, Any] | None:
-    if teacher is None:
-        return None
-    found = teacher.checkpoint
-    return {
-        "name": found.name,
-        "licence": found.licence,
-        "weights_sha256": found.weights_sha256,
-        "source": found.source,
-    }

@@ -21,7 +21,7 @@ def forecast(path: Path, recipe: Recipe, temporary: Path) -> None:
     build = Build(recipe, Path("kin"), RunFolder(temporary / "run"), Stages())
     try:
         corpus = generate.material.data(build)
-        came = generate.learn.found(build, corpus)
+        came = generate.learn.found(build, corpus, generate.learn.resolved(build))
     except MinikinError as error:
         faults = getattr(error, "faults", None) or [str(error)]
         raise RecipeError(f"{path} can't be built as it is:", faults) from error

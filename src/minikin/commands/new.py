@@ -40,10 +40,7 @@ class Wishes:
 
 def new(wishes: Wishes, out: Path, *, ask: bool, force: bool) -> None:
     """Write the recipe `out`. Raises UserError when it is there already, DataError when the data can't be used."""
-    if out.exists() and not force:
-        raise UserError(f"{out} is there already. Use --force to overwrite it, or -o for another name.")
-    if out.is_dir():
-        raise UserError(f"{out} is a folder. Name a file with -o, for instance {out / 'recipe.yaml'}.")
+    refuse_taken(out, force)
     seen = peek(wishes.data)
     show(wishes.data, seen)
     wishes = with_columns(wishes, seen, ask)
@@ -57,6 +54,14 @@ def new(wishes: Wishes, out: Path, *, ask: bool, force: bool) -> None:
     of_values(values)
     atomic.write_text(out, written(values, seen, wishes))
     console.print(f"Wrote {out}. Next: minikin check {out}", markup=False, soft_wrap=True)
+
+
+def refuse_taken(out: Path, force: bool) -> None:
+    """Raise UserError when there is a recipe already that may not be overwritten, or a folder of that name."""
+    if out.exists() and not force:
+        raise UserError(f"{out} is there already. Use --force to overwrite it, or -o for another name.")
+    if out.is_dir():
+        raise UserError(f"{out} is a folder. Name a file with -o, for instance {out / 'recipe.yaml'}.")
 
 
 def show(source: str, seen: Peek) -> None:

