@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
+from minikin.base.wire import Patience
 from minikin.recipe import handover as files
 from minikin.recipe.handover import HandOverFile
 from minikin.runtimes import Kin
@@ -13,7 +14,7 @@ from minikin.runtimes import open as open_kin
 from minikin.trust.book import Facts
 from minikin.trust.drift import Watch
 from minikin.trust.egress import Egress
-from minikin.trust.endpoint import Endpoint, Patience, Prices
+from minikin.trust.endpoint import Endpoint, Prices
 from minikin.trust.guard import Guard
 from minikin.trust.handover import HandOver, Policy
 from minikin.trust.large import KinLarge, Large

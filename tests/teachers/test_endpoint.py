@@ -6,9 +6,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from minikin.base.errors import TeacherError
+from minikin.base.errors import TeacherError, UserError
+from minikin.base.wire import Patience
 from minikin.teachers.endpoint import Endpoint, Prices
-from minikin.teachers.wire import Service
+from minikin.teachers.service import Service
 
 
 def chat(words):
@@ -41,11 +42,13 @@ class Fake:
         if step == "cut":
             handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
             return
-        status, value = step if isinstance(step, tuple) else (200, step)
+        status, value, headers = (*step, {})[:3] if isinstance(step, tuple) else (200, step, {})
         raw = value.encode() if isinstance(value, str) else json.dumps(value).encode()
         handler.send_response(status)
         if status == 302:
             handler.send_header("Location", "http://127.0.0.1:1/elsewhere")
+        for name, words in headers.items():
+            handler.send_header(name, words)
         handler.send_header("Content-Length", str(len(raw)))
         handler.end_headers()
         handler.wfile.write(raw)
@@ -90,35 +93,35 @@ def url(fake):
         yield address
 
 
-def service(url, **more):
-    return Service(url, "big", **({"pause_s": 0.01, "timeout_s": 0.5, "tries": 3, "max_tokens": 50} | more))
+def teacher(url, cache, *, tries=3, concurrency=4, timeout_s=0.5, prices=None, key_env=None, max_tokens=50, logprobs=0):
+    service = Service(url, "big", key_env, max_tokens=max_tokens, logprobs=logprobs)
+    return Endpoint(service, cache, prices=prices, patience=Patience(timeout_s, tries - 1, 2.0, concurrency, 0.01))
 
 
 CHATS = [chat(f"prompt {i}") for i in range(12)]
 
 
-def test_answers_come_in_order_and_become_training_rows(fake, url, tmp_path):
-    found = Endpoint(service(url), tmp_path).ask(CHATS)
+def test_answers_come_in_order(fake, url, tmp_path):
+    found = teacher(url, tmp_path).ask(CHATS)
     assert [reply.text for reply in found.replies] == [f"echo prompt {i}" for i in range(12)]
-    assert found.rows(CHATS)[3] == [*CHATS[3], {"role": "assistant", "content": "echo prompt 3"}]
     assert found.faults == {}
 
 
 def test_nothing_is_paid_for_twice(fake, url, tmp_path):
     prices = Prices(read=1e5, written=2e5)
-    first = Endpoint(service(url), tmp_path, prices=prices).ask([*CHATS[:5], CHATS[0]])
+    first = teacher(url, tmp_path, prices=prices).ask([*CHATS[:5], CHATS[0]])
     assert len(fake.asked) == 5
     assert first.cost == pytest.approx(5 * (10 * 0.1 + 5 * 0.2))
-    again = Endpoint(service(url), tmp_path, prices=prices).ask(CHATS[:7])
+    again = teacher(url, tmp_path, prices=prices).ask(CHATS[:7])
     assert len(fake.asked) == 7
     assert again.cost == pytest.approx(2 * 2.0)
-    Endpoint(service(url, max_tokens=60), tmp_path).ask(CHATS[:1])
+    teacher(url, tmp_path, max_tokens=60).ask(CHATS[:1])
     assert len(fake.asked) == 8  # another question
 
 
 def test_concurrency_is_bounded(fake, url, tmp_path):
     fake.script = {f"prompt {i}": [(429, "slow down")] for i in range(12)}
-    Endpoint(service(url, tries=5), tmp_path, concurrency=3).ask(CHATS)
+    teacher(url, tmp_path, tries=5, concurrency=3).ask(CHATS)
     assert fake.most_busy <= 3
 
 
@@ -129,26 +132,76 @@ def test_concurrency_is_bounded(fake, url, tmp_path):
 )
 def test_trouble_that_passes_is_waited_out(fake, url, tmp_path, trouble):
     fake.script = {"prompt 1": [trouble, trouble]}
-    found = Endpoint(service(url), tmp_path).ask(CHATS[:3])
+    found = teacher(url, tmp_path).ask(CHATS[:3])
     assert [reply.text for reply in found.replies] == ["echo prompt 0", "echo prompt 1", "echo prompt 2"]
     assert fake.asked.count("prompt 1") == 3
 
 
-def test_trouble_that_stays_costs_one_row_and_is_told(fake, url, tmp_path):
-    fake.script = {"prompt 1": [(500, "broken")] * 3}
-    found = Endpoint(service(url), tmp_path).ask(CHATS[:3])
-    assert found.replies[1] is None
-    assert found.faults == {1: "status 500, 3 times"}
-    assert len(found.rows(CHATS[:3])) == 2
+@pytest.mark.parametrize(
+    ("trouble", "why"),
+    [
+        ((500, "broken"), "answered 500"),
+        ((429, "slow"), r"answered 429 \(too many requests\)"),
+        ("hang", "no answer within 0.5 s"),
+        ("cut", "the connection broke"),
+        ("no json", "not a JSON object"),
+        ({"choices": []}, r"holds no text \(IndexError\)"),
+    ],
+    ids=str,
+)
+def test_trouble_that_stays_is_named_and_the_rest_is_kept(fake, url, tmp_path, trouble, why):
+    fake.script = {"prompt 1": [trouble] * 3}
+    with pytest.raises(TeacherError, match=rf"{why}.*\(3 attempts\)\. 1 of 3 prompts.*'prompt 1' among them"):
+        teacher(url, tmp_path).ask(CHATS[:3])
+    asked = len(fake.asked)
+    found = teacher(url, tmp_path).ask(CHATS[:3])
+    assert [reply.text for reply in found.replies] == ["echo prompt 0", "echo prompt 1", "echo prompt 2"]
+    assert fake.asked[asked:] == ["prompt 1"]
+
+
+def test_a_service_that_answers_nobody_is_given_up_soon(fake, url, tmp_path):
+    fake.script = {f"prompt {i}": [(503, "")] * 9 for i in range(12)}
+    with pytest.raises(TeacherError, match="answered 503"):
+        teacher(url, tmp_path, concurrency=2).ask(CHATS)
+    assert len(set(fake.asked)) < len(CHATS)
+
+
+def test_a_longer_wait_than_patience_allows_ends_it(fake, url, tmp_path):
+    fake.script = {"prompt 0": [(429, "slow", {"Retry-After": "3600"})]}
+    with pytest.raises(TeacherError, match=r"asks to wait 3,600 s"):
+        teacher(url, tmp_path).ask(CHATS[:1])
+    assert len(fake.asked) == 1
+
+
+def test_retry_after_is_waited_for(fake, url, tmp_path):
+    fake.script = {"prompt 0": [(429, "slow", {"Retry-After": "1"})]}
+    started = time.monotonic()
+    assert teacher(url, tmp_path).ask(CHATS[:1]).replies[0].text == "echo prompt 0"
+    assert time.monotonic() - started >= 1
+
+
+def test_a_damaged_answer_in_the_cache_is_asked_for_again(fake, url, tmp_path):
+    teacher(url, tmp_path).ask(CHATS[:2])
+    next(tmp_path.rglob("*.json")).write_text('{"text": "hal')
+    assert all(teacher(url, tmp_path).ask(CHATS[:2]).replies)
+    assert len(fake.asked) == 3
+
+
+def test_what_was_paid_before_counts_towards_the_limit(fake, url, tmp_path):
+    teacher(url, tmp_path, prices=Prices(1e6, 1e6)).ask(CHATS[:4])
+    with pytest.raises(TeacherError, match=r"and 60\.00 was paid before, over the limit of 100\.00"):
+        teacher(url, tmp_path, prices=Prices(1e6, 1e6, limit=100.0)).ask(CHATS[:5])
+    assert len(teacher(url, tmp_path, prices=Prices(1e6, 1e6, limit=10.0)).ask(CHATS[:4]).replies) == 4
+    assert len(fake.asked) == 4
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 302])
 def test_a_refusal_stops_at_once_and_keeps_what_was_answered(fake, url, tmp_path, status, monkeypatch):
     monkeypatch.setenv("SECRET_KEY_NAME", "hush-hush")
     fake.script = {"prompt 2": [(status, "no such model")]}
-    teacher = Endpoint(service(url, key_name="SECRET_KEY_NAME"), tmp_path, concurrency=1)
-    with pytest.raises(TeacherError, match=f"status {status}.*SECRET_KEY_NAME") as raised:
-        teacher.ask(CHATS)
+    big = teacher(url, tmp_path, key_env="SECRET_KEY_NAME", concurrency=1)
+    with pytest.raises(TeacherError, match=f"answered {status}.*SECRET_KEY_NAME") as raised:
+        big.ask(CHATS)
     assert "hush-hush" not in str(raised.value)
     assert fake.headers[0]["Authorization"] == "Bearer hush-hush"
     assert len(fake.asked) < len(CHATS)
@@ -156,25 +209,23 @@ def test_a_refusal_stops_at_once_and_keeps_what_was_answered(fake, url, tmp_path
     assert len(kept) == len(fake.asked) - 1
     assert "hush-hush" not in "".join(kept)
     asked = len(fake.asked)
-    assert all(Endpoint(service(url), tmp_path).ask(CHATS).replies)
+    assert all(teacher(url, tmp_path).ask(CHATS).replies)
     assert len(fake.asked) == asked + len(CHATS) - len(kept)
 
 
 def test_answers_are_validated(fake, url, tmp_path):
     fake.script = {"prompt 0": [said(" ")], "prompt 1": [said("half", finish_reason="length")]}
-    found = Endpoint(service(url), tmp_path).ask(CHATS[:4], validate=lambda text: "a 3" if "3" in text else None)
+    found = teacher(url, tmp_path).ask(CHATS[:4], validate=lambda text: "a 3" if "3" in text else None)
     assert found.faults == {0: "an empty answer", 1: "an answer that was cut off at max_tokens", 3: "a 3"}
     assert [reply is not None for reply in found.replies] == [False, False, True, False]
 
 
 def test_the_cost_is_forecast_and_capped_before_anything_is_spent(fake, url, tmp_path):
-    prices = Prices(read=1e6, written=1e6, limit=10.0)
-    teacher = Endpoint(service(url), tmp_path, prices=prices)
-    told = teacher.forecast([*CHATS, CHATS[0]])
+    told = teacher(url, tmp_path, prices=Prices(1e6, 1e6)).forecast([*CHATS, CHATS[0]])
     assert (told.requests, told.cached, told.tokens_written) == (12, 0, 600)
     assert told.cost == told.tokens_read + told.tokens_written
     with pytest.raises(TeacherError, match="nothing was spent"):
-        teacher.ask(CHATS)
+        teacher(url, tmp_path, prices=Prices(1e6, 1e6, limit=10.0)).ask(CHATS)
     assert fake.asked == []
 
 
@@ -182,20 +233,22 @@ def test_the_limit_holds_for_all_that_one_teacher_is_asked(fake, url, tmp_path):
     fake.script = {
         f"prompt {i}": [said("long") | {"usage": {"prompt_tokens": 40, "completion_tokens": 50}}] for i in range(12)
     }
-    teacher = Endpoint(service(url), tmp_path, prices=Prices(1e6, 1e6, limit=200.0), concurrency=1)
-    teacher.ask(CHATS[:2])
+    big = teacher(url, tmp_path, prices=Prices(1e6, 1e6, limit=200.0), concurrency=1)
+    big.ask(CHATS[:2])
     with pytest.raises(TeacherError, match=r"limit of 200\.00 is reached"):
-        teacher.ask(CHATS[2:4])
+        big.ask(CHATS[2:4])
     assert len(fake.asked) == 2
 
 
 def test_what_an_endpoint_lacks_is_refused_before_anything_is_spent(fake, url, tmp_path):
     with pytest.raises(TeacherError, match="no hidden"):
-        Endpoint(service(url), tmp_path).ask(CHATS, keep=["text", "hidden"])
+        teacher(url, tmp_path).ask(CHATS, keep=["text", "hidden"])
     with pytest.raises(TeacherError, match="number of log-probabilities"):
-        Endpoint(service(url), tmp_path).ask(CHATS, keep=["logprobs"])
-    with pytest.raises(TeacherError, match="no address"):
-        Endpoint(service("file:///etc"), tmp_path).ask(CHATS[:1])
+        teacher(url, tmp_path).ask(CHATS, keep=["logprobs"])
+    with pytest.raises(UserError, match="must look like http"):
+        teacher("file:///etc", tmp_path)
+    with pytest.raises(UserError, match="NO_SUCH_KEY holds no key"):
+        teacher(url, tmp_path, key_env="NO_SUCH_KEY")
     assert fake.asked == []
 
 
@@ -208,11 +261,11 @@ def test_log_probabilities_are_kept_where_they_are_given(fake, url, tmp_path):
         }
     ]
     fake.script = {"prompt 0": [said("on", logprobs={"content": content})]}
-    found = Endpoint(service(url, logprobs=2), tmp_path).ask(CHATS[:1], keep=["logprobs"])
+    found = teacher(url, tmp_path, logprobs=2).ask(CHATS[:1], keep=["logprobs"])
     assert found.replies[0].logprobs == [[["on", -0.1], ["on", -0.1], ["off", -3]]]
 
 
 def test_a_service_without_log_probabilities_is_found_out_by_one_request(fake, url, tmp_path):
     with pytest.raises(TeacherError, match="one request was made"):
-        Endpoint(service(url, logprobs=2), tmp_path).ask(CHATS, keep=["logprobs"])
+        teacher(url, tmp_path, logprobs=2).ask(CHATS, keep=["logprobs"])
     assert len(fake.asked) == 1

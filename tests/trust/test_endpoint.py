@@ -3,16 +3,15 @@ from __future__ import annotations
 import json
 import logging
 import time
-from email.utils import formatdate
 from pathlib import Path
 
 import pytest
 
 from minikin.base.errors import UserError
+from minikin.base.wire import Patience
 from minikin.trust.book import Memory
-from minikin.trust.endpoint import Endpoint, Patience, Prices
+from minikin.trust.endpoint import Endpoint, Prices
 from minikin.trust.queue import NONE, Queue
-from minikin.trust.wire import retry_after_s
 
 from .fake_api import chat, drip, hang, hang_up, serving
 
@@ -135,12 +134,6 @@ def test_retry_after_is_honoured(asked: str, waits: list[float]) -> None:
         (reply,) = endpoint(api, retries=1, sleep=slept.append, chance=lambda: 0.5).ask(["hello"])
     assert slept == waits
     assert reply.label == ("billing" if waits else None)
-
-
-def test_retry_after_as_a_date() -> None:
-    assert retry_after_s(formatdate(1_000_060, usegmt=True), 1_000_000) == 60
-    assert retry_after_s(formatdate(999_000, usegmt=True), 1_000_000) == 0
-    assert retry_after_s(None, 0) is None
 
 
 def test_no_more_requests_at_once_than_allowed() -> None:

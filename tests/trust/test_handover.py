@@ -10,11 +10,12 @@ import pytest
 
 from minikin.base.errors import QueueError
 from minikin.base.types import Runtime, Split
+from minikin.base.wire import Patience
 from minikin.measure.quality import quality
 from minikin.measure.speed import latency
 from minikin.trust.drift import Watch
 from minikin.trust.egress import Egress
-from minikin.trust.endpoint import Endpoint, Patience
+from minikin.trust.endpoint import Endpoint
 from minikin.trust.handover import NOBODY, HandOver, Policy
 from minikin.trust.large import KinLarge
 from minikin.trust.queue import AUDIT, GOLD, HANDED_OVER, NONE, SILVER, WAITING, Queue

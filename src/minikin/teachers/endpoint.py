@@ -14,18 +14,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from minikin.base import atomic, digest
+from minikin.base import atomic, digest, wire
 from minikin.base.errors import TeacherError
 from minikin.base.types import Progress, no_progress
-from minikin.teachers.wire import Reply, Service, Unusable, post
+from minikin.base.wire import Failed, Patience
+from minikin.teachers.service import Chat, Reply, Service, read
 
-Chat = Sequence[Mapping[str, str]]
 Validate = Callable[[str], str | None]
 """Returns what is wrong with an answer, or None."""
 
+PATIENCE: Final = Patience(timeout_s=60.0, retries=4, longest_wait_s=120.0)
 CAN: Final = ("text", "logprobs")
 CHARS_PER_TOKEN: Final = 2
 """For the forecast; fewer than most texts have, so that the forecast errs on the dear side."""
+
+REPLY_BYTES: Final = 16 << 20
+WHOSE: Final = "The teacher"
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,14 @@ class Prices:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What asking would take at most: requests not yet in the cache, tokens, and their cost."""
+    """What asking would take at most: requests not yet in the cache, tokens, and their cost; `paid` is for the rest."""
 
     requests: int
     cached: int
     tokens_read: int
     tokens_written: int
     cost: float
+    paid: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -60,24 +65,22 @@ class Answered:
     faults: dict[int, str] = field(default_factory=dict)
     cost: float = 0.0
 
-    def rows(self, chats: Sequence[Chat]) -> list[list[dict[str, str]]]:
-        """Training chats: each one asked, with the answer that it got; those without are left out."""
-        both = zip(chats, self.replies, strict=True)
-        return [
-            [*map(dict, chat), {"role": "assistant", "content": reply.text}]
-            for chat, reply in both
-            if reply is not None
-        ]
-
 
 class Endpoint:
     """A black-box teacher: it writes, and where the service gives them, tells the log-probabilities of its tokens."""
 
-    def __init__(self, service: Service, cache: Path, *, prices: Prices | None = None, concurrency: int = 4) -> None:
+    def __init__(
+        self, service: Service, cache: Path, *, prices: Prices | None = None, patience: Patience = PATIENCE
+    ) -> None:
+        """Nothing is sent yet. Raises UserError for a bad url, or a key that is missing or would leave in the clear."""
         self.service, self.cache = service, cache
-        self.prices, self.concurrency = prices or Prices(), concurrency
+        self.prices, self.patience = prices or Prices(), patience
+        self.address = wire.Address.of(service.url, service.key_env is not None, WHOSE)
+        wire.key_of(service.key_env, WHOSE)
         self._lock = threading.Lock()
         self._spent = self._promised = 0.0
+        self._failures = 0
+        self._stop = threading.Event()
 
     def check(self, keep: Sequence[str]) -> None:
         """Raise TeacherError, before anything is spent, for what an endpoint can't give."""
@@ -91,12 +94,25 @@ class Endpoint:
             raise TeacherError("teacher: set the number of log-probabilities to ask for, which is 0.")
 
     def forecast(self, chats: Sequence[Chat]) -> Forecast:
-        """What asking all of these would take at most; what lies in the cache costs nothing."""
+        """What asking all of these would take at most; what lies in the cache costs nothing any more.
+
+        Raises TeacherError when that, with what was paid for the rest, may exceed the limit.
+        """
         keys = {self._key(chat): chat for chat in chats}
-        open_chats = [chat for key, chat in keys.items() if not self._path(key).is_file()]
-        read = sum(_tokens(chat) for chat in open_chats)
-        written = self.service.max_tokens * len(open_chats)
-        return Forecast(len(open_chats), len(keys) - len(open_chats), read, written, self.prices.of(read, written))
+        known = {key: reply for key in keys if (reply := self._kept(key)) is not None}
+        read_tokens = sum(_tokens(chat) for key, chat in keys.items() if key not in known)
+        requests = len(keys) - len(known)
+        written = self.service.max_tokens * requests
+        paid = sum(self.prices.of(reply.tokens_read, reply.tokens_written) for reply in known.values())
+        cost = self.prices.of(read_tokens, written)
+        limit = self.prices.limit
+        if limit is not None and requests and paid + cost > limit:
+            before = f", and {paid:.2f} was paid before" if paid else ""
+            raise TeacherError(
+                f"teacher: {requests:,} requests may cost up to {cost:.2f}{before}, over the limit of {limit:.2f}. "
+                "Raise the limit, ask less, or lower max_tokens; nothing was spent now."
+            )
+        return Forecast(requests, len(known), read_tokens, written, cost, paid)
 
     def ask(
         self,
@@ -109,33 +125,34 @@ class Endpoint:
         """Ask about every chat that is not in the cache, a few at a time, and return all answers.
 
         An answer that is empty, cut off or found wrong by `validate` is left out and told by its place. Raises
-        TeacherError when the forecast exceeds the limit, when the service refuses, or when it lacks what `keep`
-        names, which one first request finds out; what was answered until then stays in the cache.
+        TeacherError when the forecast exceeds the limit, when the service refuses, gives no reply to some prompts
+        after all attempts, or lacks what `keep` names, which one first request finds out. What was answered until
+        then stays in the cache.
         """
         self.check(keep)
-        told = self.forecast(chats)
-        if self.prices.limit is not None and told.cost > self.prices.limit:
-            raise TeacherError(
-                f"teacher: {told.requests:,} requests may cost up to {told.cost:.2f}, over the limit of "
-                f"{self.prices.limit:.2f}. Raise the limit, ask less, or lower max_tokens; nothing was spent."
-            )
+        with self._lock:
+            self._spent = max(self._spent, self.forecast(chats).paid)
+        before = self._spent
         keys = [self._key(chat) for chat in chats]
-        missing = {key: chat for key, chat in zip(keys, chats, strict=True) if not self._path(key).is_file()}
-        failed = self._fetch(missing, "logprobs" in keep, progress)
+        missing = {key: chat for key, chat in zip(keys, chats, strict=True) if self._kept(key) is None}
+        self._fetch(missing, "logprobs" in keep, progress)
         replies: list[Reply | None] = []
         faults: dict[int, str] = {}
         for i, key in enumerate(keys):
-            reply = None if key in failed else Reply(**json.loads(self._path(key).read_text(encoding="utf-8")))
-            wrong = failed[key] if reply is None else _wrong(reply, "logprobs" in keep, validate)
+            reply = self._kept(key)
+            assert reply is not None
+            wrong = _wrong(reply, "logprobs" in keep, validate)
             if wrong:
                 faults[i] = wrong
             replies.append(None if wrong else reply)
-        return Answered(replies, faults, self._spent)
+        return Answered(replies, faults, self._spent - before)
 
-    def _fetch(self, missing: Mapping[str, Chat], logprobs: bool, progress: Progress) -> dict[str, str]:
-        """Ask what is missing; return why some got no usable reply."""
-        failed: dict[str, str] = {}
+    def _fetch(self, missing: Mapping[str, Chat], logprobs: bool, progress: Progress) -> None:
+        """Ask what is missing. Raises TeacherError for what got no reply."""
         left = list(missing.items())
+        self._failures = 0
+        self._stop.clear()
+        failed: list[tuple[Chat, Failed]] = []
         if logprobs and left:
             reply = self._one(*left.pop(0), failed)
             if reply is not None and not reply.logprobs:
@@ -143,19 +160,50 @@ class Endpoint:
                     f"teacher: {self.service.url} gives no log-probabilities for {self.service.model}. Learn from its "
                     "text, or use another endpoint; one request was made."
                 )
-        pool = ThreadPoolExecutor(self.concurrency)
+        pool = ThreadPoolExecutor(self.patience.concurrency)
         try:
             asked = [pool.submit(self._one, key, chat, failed) for key, chat in left]
             for done, future in enumerate(as_completed(asked), 1):
                 future.result()
                 progress(done / len(asked), f"{done:,} answers, {self._spent:.2f} spent")
+                if self._failures >= self.patience.concurrency:
+                    break  # nobody is there: the rest need not be tried
         finally:
             # requests that are on their way end and are kept; those that wait are not made
+            self._stop.set()
             pool.shutdown(cancel_futures=True)
-        return failed
+        if failed:
+            chat, why = failed[0]
+            raise TeacherError(
+                f"teacher: {why.why}. {len(failed):,} of {len(missing):,} prompts got no reply, "
+                f"'{chat[-1]['content'][:60]}' among them. What was answered is kept: run the same command again to "
+                "ask for the rest, or take out what the service can't answer."
+            )
 
-    def _one(self, key: str, chat: Chat, failed: dict[str, str]) -> Reply | None:
-        """Ask about one chat and keep the reply; the worst that it may cost is set aside meanwhile."""
+    def _one(self, key: str, chat: Chat, failed: list[tuple[Chat, Failed]]) -> Reply | None:
+        """Ask about one chat and keep the reply. Raises TeacherError when another request would be refused too."""
+        try:
+            reply = wire.patiently(lambda: self._once(chat), self.patience, sleep=self._stop.wait)
+        except Failed as error:
+            if not error.again:
+                service = self.service
+                named = f" and the key in {service.key_env}" if service.key_env else ""
+                raise TeacherError(
+                    f"teacher: {error.why}. Check the address {service.url}, the model '{service.model}'{named}."
+                ) from None
+            with self._lock:
+                self._failures += 1
+                failed.append((chat, error))
+            return None
+        atomic.write_json(self._path(key), vars(reply))
+        with self._lock:
+            self._failures = 0
+        return reply
+
+    def _once(self, chat: Chat) -> Reply:
+        """One attempt; the worst that it may cost is set aside meanwhile."""
+        if self._stop.is_set():
+            raise Failed("stopped", again=False)
         worst = self.prices.of(_tokens(chat), self.service.max_tokens)
         with self._lock:
             if self.prices.limit is not None and self._spent + self._promised + worst > self.prices.limit:
@@ -164,20 +212,27 @@ class Endpoint:
                     "answered is kept; raise the limit to go on."
                 )
             self._promised += worst
-        cost = 0.0
+        cost = worst
         try:
-            reply = post(self.service, chat)
-            cost = self.prices.of(reply.tokens_read or _tokens(chat), reply.tokens_written)
-            atomic.write_json(self._path(key), vars(reply))
+            key = wire.key_of(self.service.key_env, WHOSE)
+            said = wire.post(self.address, self.service.body(chat), key, self.patience.timeout_s, REPLY_BYTES)
+            reply = read(said, _tokens(chat))
+            cost = self.prices.of(reply.tokens_read, reply.tokens_written)
             return reply
-        except Unusable as error:
-            cost = worst  # what was sent may have been charged
-            failed[key] = str(error)
-            return None
+        except Failed as error:
+            cost = worst if error.may_cost else 0.0
+            raise
         finally:
             with self._lock:
                 self._promised -= worst
                 self._spent += cost
+
+    def _kept(self, key: str) -> Reply | None:
+        """The reply in the cache; None where there is none, or a damaged one."""
+        try:
+            return Reply(**json.loads(self._path(key).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
 
     def _key(self, chat: Chat) -> str:
         return digest.of_value([self.service.identity, [dict(message) for message in chat]])

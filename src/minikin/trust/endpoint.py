@@ -6,7 +6,6 @@ An answer is one of the labels or a failure; whatever else the model says is nev
 from __future__ import annotations
 
 import json
-import os
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -14,14 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from minikin.base.errors import UserError
+from minikin.base import wire
 from minikin.base.types import Text
-from minikin.trust import wire
+from minikin.base.wire import Patience
 from minikin.trust.book import Facts, Memory
 from minikin.trust.large import Reply
 from minikin.trust.queue import NONE
 
-FIRST_WAIT_S = 0.5
 EXTRA_TOKENS = 64
 """Tokens that a chat template may add to a prompt, for the highest that a request can cost."""
 
@@ -37,16 +35,6 @@ class Prices:
     def of(self, sent: int, received: int) -> float:
         """Price of so many tokens."""
         return (sent * self.sent + received * self.received) / 1e6
-
-
-@dataclass(frozen=True)
-class Patience:
-    """Seconds for one attempt, attempts after the first, the longest pause, and how many requests run at once."""
-
-    timeout_s: float = 20.0
-    retries: int = 3
-    longest_wait_s: float = 30.0
-    concurrency: int = 4
 
 
 class Endpoint:
@@ -91,44 +79,31 @@ class Endpoint:
     def _one(self, text: Text) -> Reply:
         body = self._body(text)
         most = self.prices.of(len(json.dumps(body).encode()) + EXTRA_TOKENS, self._most_received)
-        for attempt in range(self.patience.retries + 1):
+
+        def once() -> dict[str, Any]:
             if not self._book.reserve(most, self.prices.cap_per_day):
-                return Reply(None, f"today's limit of {self.prices.cap_per_day:g} for {self.name} is reached")
+                raise wire.Failed(f"today's limit of {self.prices.cap_per_day:g} is reached", again=False)
             try:
                 said = wire.post(self.address, body, self._key(), self.patience.timeout_s)
             except wire.Failed as failed:
                 if not failed.may_cost:
                     self._book.reserve(-most, None)
-                wait_s = self._wait_s(attempt, failed)
-                if wait_s is None:
-                    tries = f" ({attempt + 1} attempts)" if attempt else ""
-                    return Reply(None, f"{self.name}: {failed.why}{tries}")
-                self._sleep(wait_s)
-                continue
+                raise
             self._book.reserve(self._cost(said, most) - most, None)
-            return self._read(said)
-        raise AssertionError("the last attempt returns")  # pragma: no cover
+            return said
 
-    def _wait_s(self, attempt: int, failed: wire.Failed) -> float | None:
-        """Seconds before the next attempt, or None when there is to be none.
-
-        Full jitter over an exponentially growing time; never earlier than the server asks for.
-        """
-        longest = self.patience.longest_wait_s
-        if not failed.again or attempt >= self.patience.retries or (failed.wait_s or 0.0) > longest:
-            return None
-        jitter = self._chance() * min(longest, FIRST_WAIT_S * 2.0**attempt)
-        return max(jitter, failed.wait_s or 0.0)
+        try:
+            return self._read(wire.patiently(once, self.patience, sleep=self._sleep, chance=self._chance))
+        except wire.Failed as failed:
+            older = (
+                "; with an older server try structured: false"
+                if self._structured and "answered 400" in failed.why
+                else ""
+            )
+            return Reply(None, f"{self.name}: {failed.why}{older}")
 
     def _key(self) -> str:
-        if self._key_from is None:
-            return ""
-        key = os.environ.get(self._key_from, "").strip()
-        if not key or not key.isascii() or not key.isprintable():
-            raise UserError(
-                f"The environment variable {self._key_from} holds no key for {self.name}. Set it, or take key_from out."
-            )
-        return key
+        return wire.key_of(self._key_from, self.name)
 
     def _body(self, text: Text) -> dict[str, Any]:
         """The request: labels in the system message, the text alone in the user's, an answer held to the labels."""
@@ -162,13 +137,8 @@ class Endpoint:
 
     def _cost(self, said: dict[str, Any], most: float) -> float:
         """What the answer cost by its own count of tokens; the most it can have cost where it tells none."""
-        usage = said.get("usage")
-        if not isinstance(usage, dict):
-            return most
-        sent, received = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        if not (isinstance(sent, int) and isinstance(received, int) and min(sent, received) >= 0):
-            return most
-        return self.prices.of(sent, received)
+        counted = wire.usage(said)
+        return most if counted is None else self.prices.of(*counted)
 
     def _read(self, said: dict[str, Any]) -> Reply:
         try:
