@@ -98,7 +98,8 @@ def _sort(at: Build) -> Kin:
 
 def _write(at: Build) -> Author:
     """The line for `generate`."""
-    corpus = generate.material.data(at)
+    told = generate.ask.told(at, generate.material.data(at))
+    corpus = told.corpus
     checkpoint = generate.learn.resolved(at)
     came = generate.learn.found(at, corpus, checkpoint)
     voice = generate.material.voice(at, corpus, came)
@@ -107,12 +108,13 @@ def _write(at: Build) -> Author:
     teacher = generate.learn.tuned(at, came, voice, rows)
     signals = generate.learn.asked(at, teacher, rows) if teacher else None
     student = generate.learn.distilled(at, chosen, teacher, voice, rows, signals)
-    control = teacher is not None and _wants_control(at.recipe)
-    alone = generate.learn.control(at, chosen, came, voice, rows) if control else None
+    people = rows if told.people is None else generate.material.rows(at, told.people, voice)
+    control = (teacher is not None or told.people is not None) and _wants_control(at.recipe)
+    alone = generate.learn.control(at, chosen, came, voice, people) if control else None
     matters = generate.ship.importance_of(student, corpus)
     mix, mixes = generate.ship.scheme_for(at, student, corpus, matters)
     kin = generate.ship.packaged(at, corpus, student, mix, matters)
-    proof = generate.prove.judged(at, corpus, kin, student, teacher, alone, {"front": front, "mixes": mixes})
+    proof = generate.prove.judged(at, told, kin, student, teacher, alone, {"front": front, "mixes": mixes})
     sealed(at, proof, teacher=generate.learn.about(at, checkpoint), data_sha256=corpus.data.digest)
     return open_author(at.out)
 

@@ -46,7 +46,7 @@ def read_data(spec: DataSpec | str, *, seed: int = 0, cache: str | Path | None =
     if isinstance(spec, str):
         spec = DataSpec(train=spec, **more)
     folder = Path(cache) if cache else Path(tempfile.mkdtemp(prefix="minikin-data-"))
-    values = spec.model_dump(exclude={"max_length", "kind", "prompt", "completion", "messages"})
+    values = spec.model_dump(exclude={"max_length", "kind", "prompt", "completion", "messages", "json_schema"})
     values["text"] = spec.text if isinstance(spec.text, str) else list(spec.text)
     data = loading.read(values.pop("train"), **values, seed=seed, cache=folder)
     named = {k: replace(getattr(data, k), labels=data.labels) for k in loading.ROLES}
@@ -57,6 +57,8 @@ class TunedTeacher:
     """A teacher as the sentences use it: `fit` on a labelled split, then `signals` about any texts."""
 
     def __init__(self, spec: TeacherSpec, max_length: int, seed: int) -> None:
+        if spec.endpoint:
+            raise UserError("An endpoint is no classifier: name it in a recipe of the task generate.")
         self.spec, self.max_length, self.seed = spec, max_length, seed
         self.checkpoint = resolve(spec.model, spec.revision)
         self.local: LocalTeacher | None = None

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from fake_api import chat, drip, hang, hang_up, serving
 from minikin.base.errors import UserError
 from minikin.base.wire import Patience
 from minikin.trust.book import Memory
 from minikin.trust.endpoint import Endpoint, Prices
 from minikin.trust.queue import NONE, Queue
-
-from .fake_api import chat, drip, hang, hang_up, serving
 
 LABELS = ("billing", "Delivery", "out age")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fake_api import serving
 from minikin.base.errors import QueueError
 from minikin.base.types import Runtime, Split
 from minikin.base.wire import Patience
@@ -20,7 +21,6 @@ from minikin.trust.handover import NOBODY, HandOver, Policy
 from minikin.trust.large import KinLarge
 from minikin.trust.queue import AUDIT, GOLD, HANDED_OVER, NONE, SILVER, WAITING, Queue
 
-from .fake_api import serving
 from .pieces import LABELS, Small, Threshold
 
 

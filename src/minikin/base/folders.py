@@ -18,13 +18,14 @@ from minikin.base import atomic, digest
 from minikin.base.errors import BusyError
 
 DONE = "step.json"
+ANSWERS = "answers"
 
 
 class RunFolder:
-    """Steps of one build, keyed by name and content of their inputs."""
+    """Steps of one build, keyed by name and content of their inputs; `answers` hold what was paid for, for good."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root, self.answers = root, root / ANSWERS
         root.mkdir(parents=True, exist_ok=True)
 
     def key(self, name: str, inputs: Mapping[str, Any]) -> str:
@@ -61,8 +62,8 @@ class RunFolder:
 
 
 def remove_unless_worked(root: Path) -> None:
-    """Remove a run folder in which no step was finished or begun."""
-    if not any(root.glob(f"*/{DONE}")) and not any(root.glob("*.scratch")):
+    """Remove a run folder in which no step was finished or begun, and nothing was paid for."""
+    if not any(any(root.glob(kept)) for kept in (f"*/{DONE}", "*.scratch", f"{ANSWERS}/*")):
         shutil.rmtree(root, ignore_errors=True)
 
 

@@ -21,6 +21,7 @@ def forecast(path: Path, recipe: Recipe, temporary: Path) -> None:
     build = Build(recipe, Path("kin"), RunFolder(temporary / "run"), Stages())
     try:
         corpus = generate.material.data(build)
+        corpus, words_of_teacher = generate.ask.foreseen(build, corpus)
         came = generate.learn.found(build, corpus, generate.learn.resolved(build))
     except MinikinError as error:
         faults = getattr(error, "faults", None) or [str(error)]
@@ -30,6 +31,8 @@ def forecast(path: Path, recipe: Recipe, temporary: Path) -> None:
     rows = generate.material.rows(build, corpus, voice)
     chosen, front = generate.ship.planned(build, corpus, came, voice, rows)
     learnt = int(rows.plain.learnt_NT.sum())
+    if words_of_teacher:
+        console.print(f"{words_of_teacher}. Prompts stand in for its answers below.", markup=False, soft_wrap=True)
     console.print(
         f"{len(corpus.data.train):,} examples, {learnt:,} tokens to learn, {len(speaker.ends)} end mark; "
         f"student: {chosen.name}",

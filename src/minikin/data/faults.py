@@ -27,6 +27,7 @@ ROW_FAULTS = {
     "unseen-label": "with a label that is not in the training set, left out",
     "empty-prompt": "with an empty prompt, left out",
     "empty-completion": "with an empty completion, left out",
+    "unanswered": "whose answer by the teacher can't be used, left out",
     "bad-messages": "whose messages are no list of roles and texts that ends with an answer, left out",
     "answers": "whose prompt also stands with another completion, all kept",
     "special-token": "with the name of a special token in their text, read as plain text",

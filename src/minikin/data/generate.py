@@ -56,6 +56,7 @@ def read(
     validation: str | None = None,
     calibration: str | None = None,
     unlabelled: str | None = None,
+    answered: bool = False,
     seed: int = 0,
     cache: Path,
     progress: Progress = no_progress,
@@ -64,7 +65,8 @@ def read(
 
     `columns` are those of `COLUMNS[kind]` unless named. Absent splits are taken from the training rows, with
     (nearly) equal examples, and the parts of one document, on one side. A prompt with several completions keeps
-    them all. Of `unlabelled` only prompts are read; a teacher will answer them. Texts stay memory-mapped in `cache`.
+    them all. Of `unlabelled` only prompts are read; with `answered`, a teacher will answer them, and those of every
+    file that has no column of completions. Texts stay memory-mapped in `cache`.
 
     Raises:
         DataError: the data can't be used; lists every fault found.
@@ -76,7 +78,8 @@ def read(
     for k, (role, source) in enumerate(wanted):
         progress(0.4 * k / len(wanted), f"reading {role}")
         before = bag.fatals
-        side = _part(role, str(source), kind, columns, cache, bag)
+        open_ended = role == "unlabelled" or (answered and kind == "pairs" and _lacks(str(source), columns[1], role))
+        side = _part(role, str(source), kind, columns, cache, bag, open_ended)
         if len(side.texts) or role == "unlabelled":
             sides[role] = side
         elif bag.fatals == before:
@@ -96,17 +99,37 @@ def read(
 
 
 def messages(text: Text, kind: Kind) -> list[Message]:
-    """The messages of one example of `pairs` or `chat`."""
+    """The messages of one example of `pairs` or `chat`; of a prompt alone, without an answer."""
     if kind == "chat":
         found: list[Message] = json.loads(str(text))
         return found
     prompt, completion = text[0], text[1]
-    return [{"role": "user", "content": prompt}, {"role": ANSWER, "content": completion}]
+    asked: Message = {"role": "user", "content": prompt}
+    return [asked, {"role": ANSWER, "content": completion}] if completion else [asked]
 
 
-def _part(role: str, source: str, kind: Kind, columns: Sequence[str], cache: Path, bag: Bag) -> Side:
+def answer(text: Text, kind: Kind, words: str) -> Text:
+    """An example that ends with this answer: a prompt alone with it, any other with it in place of its own."""
+    if kind == "pairs":
+        return (text[0], words)
+    asked = messages(text, kind)
+    asked = asked[:-1] if asked[-1]["role"] == ANSWER else asked
+    return json.dumps([*asked, {"role": ANSWER, "content": words}], ensure_ascii=False, separators=(",", ":"))
+
+
+def _lacks(source: str, column: str, role: str) -> bool:
+    """Whether a source has no such column; a file of lines has none."""
+    if is_plain(source):
+        return True
+    seen = Bag()
+    next(batches(source, (column,), role, seen), None)
+    return any(fault.kind == "missing-column" for fault in seen.faults())
+
+
+def _part(
+    role: str, source: str, kind: Kind, columns: Sequence[str], cache: Path, bag: Bag, prompts_only: bool
+) -> Side:
     """Stream one source into the cache."""
-    prompts_only = role == "unlabelled" and kind == "pairs"
     wanted = columns[:1] if prompts_only else columns
     found: list[tuple[int, int, int]] = []
     path = cache / f"{role}.arrow"
@@ -124,7 +147,7 @@ def _part(role: str, source: str, kind: Kind, columns: Sequence[str], cache: Pat
 def _rows(batch: Batch, kind: Kind, role: str, prompts_only: bool, bag: Bag) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Yield number and texts of the usable rows of a batch; the others go into `bag`."""
     for row, *values in zip(batch.rows, *batch.columns, strict=True):
-        cells = [_messages(value, role, row, bag) if kind == "chat" else _cell(value) for value in values]
+        cells = [_messages(value, role, row, bag, prompts_only) if kind == "chat" else _cell(value) for value in values]
         if any(cell is None for cell in cells):
             if kind != "chat":
                 bag.row("broken-row", role, row, f"row {row}: a list or an object where a text should be")
@@ -133,7 +156,7 @@ def _rows(batch: Batch, kind: Kind, role: str, prompts_only: bool, bag: Bag) -> 
         for fault in dict.fromkeys(fault for _, faults in tidied for fault in faults):
             bag.row(fault, role, row)
         text = tuple(part for part, _ in tidied)
-        if prompts_only:
+        if prompts_only and kind == "pairs":
             text = (*text, "")
         empty = [name for name, part in zip(_EMPTY[kind], text, strict=True) if not part and name]
         if empty and not (prompts_only and empty == ["empty-completion"]):
@@ -156,12 +179,14 @@ def _cell(value: Any) -> str | None:
     return plain(value)
 
 
-def _messages(value: Any, role: str, row: int, bag: Bag) -> str | None:
+def _messages(value: Any, role: str, row: int, bag: Bag, prompts_only: bool) -> str | None:
     """A chat as compact JSON with tidy texts, or None after noting what is wrong with it."""
     try:
         raw = json.loads(value) if isinstance(value, str) else value
         found = [{"role": m["role"], "content": tidy(m["content"])[0]} for m in raw]
-        wrong = _wrong(found)
+        while prompts_only and found and found[-1]["role"] == ANSWER:
+            found.pop()
+        wrong = _wrong(found, prompts_only)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         wrong = "not a list of objects with 'role' and 'content'"
     if wrong:
@@ -172,11 +197,11 @@ def _messages(value: Any, role: str, row: int, bag: Bag) -> str | None:
     return json.dumps(found, ensure_ascii=False, separators=(",", ":"))
 
 
-def _wrong(found: Sequence[Message]) -> str:
+def _wrong(found: Sequence[Message], prompts_only: bool) -> str:
     unknown = [m["role"] for m in found if m["role"] not in ROLES]
     if unknown:
         return f"the role '{unknown[0]}' (known are {', '.join(ROLES)})"
-    if not found or found[-1]["role"] != ANSWER:
+    if not prompts_only and (not found or found[-1]["role"] != ANSWER):
         return "the last message is no answer"
     if not any(m["role"] == "user" and m["content"] for m in found):
         return "an empty prompt"
@@ -187,8 +212,9 @@ def _keys(text: tuple[str, ...], kind: Kind) -> tuple[int, int]:
     """The hash under which examples count as equal (of what is asked), and that of the answer, below 2**63."""
     if kind == "text":
         return hash64(text[0]), 0
-    said = [message["content"] for message in messages(text if kind == "pairs" else text[0], kind)]  # type: ignore[arg-type]
-    return hash64("\n".join(said[:-1])), hash64(said[-1]) >> 1
+    said = messages(text if kind == "pairs" else text[0], kind)  # type: ignore[arg-type]
+    last = said.pop()["content"] if said[-1]["role"] == ANSWER else ""
+    return hash64("\n".join(message["content"] for message in said)), hash64(last) >> 1
 
 
 class _Plain(Sequence[Text]):

@@ -35,9 +35,14 @@ class Written:
 
     def summary(self, seed: int) -> dict[str, Any]:
         """Plain values; `accuracy` is the share of exact answers, as the classifiers' tables have it."""
-        return {
+        exact = {
             "accuracy": float(self.exact_N.mean()),
             "accuracy_interval": list(intervals.mean_interval(self.exact_N, seed=seed)),
+        }
+        if not len(self.latency_ms_N):
+            return exact
+        return {
+            **exact,
             "latency_ms_p50": float(np.percentile(self.latency_ms_N, 50)),
             "latency_ms_p95": float(np.percentile(self.latency_ms_N, 95)),
             "prefill_tokens_per_s": self.prefill_tokens_per_s,
@@ -75,6 +80,12 @@ def written(
         _rate(sum(max(0, t.written - 1) for t in timings), sum(t.decode_s for t in timings)),
         1e3 * float(np.median([t.prefill_s for t in timings])),
     )
+
+
+def quoted(answers: Sequence[str], references: Sequence[str]) -> Written:
+    """Answers that were not written here, compared with people's: nothing is known of their speed."""
+    exact_N = np.array([same(a, r) for a, r in zip(answers, references, strict=True)], float)
+    return Written(tuple(answers), exact_N, np.zeros(0), 0.0, 0.0, 0.0)
 
 
 def _rate(tokens: int, seconds: float) -> float:

@@ -104,6 +104,8 @@ def take_out(values: dict[str, Any], path: tuple[str, ...]) -> None:
         values["data"]["train"] = "train.csv"
     elif path[-1] == "model" and path[0] == "teacher":
         at["model"] = "teacher"
+    elif path == ("teacher", "endpoint") and values.get("task") == "generate":
+        at["endpoint"] = "http://localhost/v1"
     elif path[0] == "distil" and "objectives" in path:
         values["distil"].pop("objectives", None)
     elif isinstance(at, dict):

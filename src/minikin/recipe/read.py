@@ -14,7 +14,7 @@ from minikin.recipe import complain
 from minikin.recipe.lines import Lines, line_number, parsed, parsed_value, text_of
 from minikin.recipe.schema import Recipe
 
-DATA_FILES = ("train", "test", "validation", "calibration", "unlabelled")
+DATA_FILES = ("train", "test", "validation", "calibration", "unlabelled", "json_schema")
 HUB = "hf:"
 
 
@@ -101,6 +101,7 @@ def _resolved(recipe: Recipe, folder: Path) -> Recipe:
         if name is not None and not name.startswith(HUB)
     }
     teacher = recipe.teacher
-    if teacher is not None and teacher.model and (local := folder / Path(teacher.model).expanduser()).exists():
+    here = teacher is not None and teacher.endpoint is None
+    if teacher is not None and here and teacher.model and (local := folder / Path(teacher.model).expanduser()).exists():
         teacher = teacher.model_copy(update={"model": str(local.resolve())})
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=changed), "teacher": teacher})

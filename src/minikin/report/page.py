@@ -89,7 +89,8 @@ def _head(story: Mapping[str, Any]) -> dict[str, Any]:
         (words.percent(gate.get("gap_closed"), 0), f"of the gap from {lexical} to the teacher closed", ""),
     ]
     if number(gate.get("retention")) is None:
-        figures[0] = (words.percent(student.get("accuracy")), "accuracy on the test split", "")
+        what = "agreement with the teacher" if story.get("agreement") else "accuracy"
+        figures[0] = (words.percent(student.get("accuracy")), f"{what} on the test split", "")
     return {
         "name": story.get("name") or "unnamed",
         "task": story.get("task") or "classify",

@@ -137,6 +137,8 @@ def verdict(story: Mapping[str, Any]) -> str:
     retention = number(gate.get("retention"))
     if retention is not None:
         quality = f"Keeps {percent(retention)} of the teacher’s {measure(story)}"
+    elif number(student.get("accuracy")) is not None and story.get("agreement"):
+        quality = f"Gives the teacher’s answer to {percent(student['accuracy'])} of the test"
     elif number(student.get("accuracy")) is not None:
         quality = f"Answers {percent(student['accuracy'])} of the test rightly"
     elif number(student.get("perplexity")) is not None:

@@ -56,9 +56,9 @@ class Plan:
 
 
 def resolved(build: Build) -> Checkpoint | None:
-    """The files of the checkpoint that the recipe names; None where a teacher is grown, or there is none."""
+    """The files of the checkpoint that the recipe names; None where a teacher is grown, far away, or there is none."""
     spec = build.recipe.teacher
-    if spec is None or not spec.model:
+    if spec is None or spec.endpoint or not spec.model:
         return None
     with build.stages.stage("teacher", f"finding {spec.model}"):
         return resolve(spec.model, spec.revision)
@@ -92,6 +92,8 @@ def about(build: Build, checkpoint: Checkpoint | None) -> dict[str, str | None] 
     spec = build.recipe.teacher
     if spec is None:
         return None
+    if spec.endpoint:
+        return {"name": f"{spec.model} (its text)", "licence": None, "weights_sha256": None, "source": "endpoint"}
     name = f"{spec.size} decoder, grown on the same data"
     return {"name": name, "licence": None, "weights_sha256": None, "source": "grown"}
 
@@ -116,7 +118,7 @@ def grown(build: Build, shape: DecoderShape, voice: Voice, seed: int) -> Student
 def tuned(build: Build, came: Student | None, voice: Voice, rows: Rows) -> Student | None:
     """The teacher, tuned on people's answers: the checkpoint, or one grown on this data alone."""
     spec = build.recipe.teacher
-    if spec is None or (came is not None and not spec.fit):
+    if spec is None or spec.endpoint or (came is not None and not spec.fit):
         return came
     named = "learning_rate" in spec.model_fields_set
     settings = Settings(

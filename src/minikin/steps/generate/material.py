@@ -65,6 +65,7 @@ def data(build: Build) -> Corpus:
             validation=spec.validation,
             calibration=spec.calibration,
             unlabelled=spec.unlabelled,
+            answered=bool(build.recipe.teacher and build.recipe.teacher.endpoint),
             seed=build.recipe.seed,
             cache=cache,
             progress=progress,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,12 +23,13 @@ from minikin.recipe.schema import Recipe
 from minikin.report import words
 from minikin.runtimes.author import Author
 from minikin.steps.context import Build
+from minikin.steps.generate.ask import MOST_PROMPTS, Told
 from minikin.steps.generate.material import prompts
 from minikin.steps.generate.ship import likelihood, packaged_aside
 
 KEYS: Final = ("teacher", "student", "student_without_teacher", "tfidf")
 EXAMPLES: Final = 40
-MOST_PROMPTS: Final = 2000
+AGREEMENT: Final = "The test has no people's answers: its figures are agreement with the teacher, not correctness."
 
 
 @dataclass(frozen=True)
@@ -59,15 +60,20 @@ def measured(kin: Author, corpus: Corpus, seed: int, progress: Progress) -> Subj
 
 
 def everyone(
-    build: Build, corpus: Corpus, kin: Author, teacher: Student | None, alone: Student | None, progress: Progress
+    build: Build, told: Told, kin: Author, teacher: Student | None, alone: Student | None, progress: Progress
 ) -> dict[str, Subject]:
-    """Measure the packaged student, teacher and control (packaged as F16 and as the kin is), and the nearest answer."""
-    seed, new_tokens = build.recipe.seed, build.recipe.gate.new_tokens
+    """Measure the packaged student, teacher and control (packaged as F16 and as the kin is), and the nearest answer.
+
+    Of a teacher behind an endpoint, the answers that it gave are compared.
+    """
+    seed, new_tokens, corpus = build.recipe.seed, build.recipe.gate.new_tokens, told.corpus
     found: dict[str, Subject] = {}
     if teacher is not None:
         progress(0.0, "teacher")
         with packaged_aside(teacher, "F16", corpus.kind, new_tokens) as its:
             found["teacher"] = measured(its, corpus, seed, _part(progress, 0.0, 0.5, "teacher"))
+    elif told.test is not None:
+        found["teacher"] = _quoted(told.test, prompts(corpus, corpus.data.test)[1], seed)
     found["student"] = measured(kin, corpus, seed, _part(progress, 0.5, 0.7, "student"))
     if alone is not None:
         with packaged_aside(alone, kin.manifest.scheme.upper(), corpus.kind, new_tokens) as its:
@@ -86,10 +92,12 @@ def _nearest(corpus: Corpus, seed: int) -> Subject:
     known, theirs = prompts(corpus, corpus.data.train)
     asked, answers = (part[:MOST_PROMPTS] for part in prompts(corpus, corpus.data.test))
     nearest = Nearest(known, theirs)
-    said = tuple(nearest.answer(prompt) for prompt in asked)
-    exact_N = np.array([writing.same(a, r) for a, r in zip(said, answers, strict=True)], float)
-    row = {"accuracy": float(exact_N.mean()), "accuracy_interval": list(intervals.mean_interval(exact_N, seed=seed))}
-    return Subject(Written(said, exact_N, np.zeros(len(said)), 0.0, 0.0, 0.0), row)
+    return _quoted([nearest.answer(prompt) for prompt in asked], answers, seed)
+
+
+def _quoted(said: Sequence[str], answers: Sequence[str], seed: int) -> Subject:
+    written = writing.quoted(said, answers[: len(said)])
+    return Subject(written, written.summary(seed))
 
 
 def parity(kin: Author, trained: Student, corpus: Corpus, wanted: int) -> dict[str, Any]:
@@ -117,28 +125,37 @@ def parity(kin: Author, trained: Student, corpus: Corpus, wanted: int) -> dict[s
 
 def judged(
     build: Build,
-    corpus: Corpus,
+    told: Told,
     kin: Author,
     student: Student,
     teacher: Student | None,
     alone: Student | None,
-    told: Mapping[str, Any],
+    tried: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Measure the packaged file beside everything that it is compared with; the same file is measured once."""
-    stamp = machine.stamp()
+    stamp, corpus = machine.stamp(), told.corpus
     weights = [None if s is None else digest.of_arrays(s.dequantized().tensors) for s in (teacher, alone)]
     inputs = build.inputs(
-        dump(build.recipe), kin.manifest.raw["files"], corpus.data.digest, weights, told["front"], told["mixes"], stamp
+        dump(build.recipe),
+        kin.manifest.raw["files"],
+        corpus.data.digest,
+        weights,
+        tried["front"],
+        tried["mixes"],
+        stamp,
+        told.test,
     )
 
     def do(out: Path, _scratch: Path, progress: Progress) -> None:
-        found = everyone(build, corpus, kin, teacher, alone, progress)
+        found = everyone(build, told, kin, teacher, alone, progress)
         same = parity(kin, student, corpus, build.recipe.gate.parity_texts)
-        gate = verdict(build.recipe, found, same)
+        gate = verdict(build.recipe, found, same, agreement=told.agreement)
+        build.notes += [AGREEMENT] if told.agreement else []
         build.notes += notes(found, build.recipe.seed)
         more = {
-            "front": [_measured(row, found["student"].row) for row in told["front"]],
-            "mixes": told["mixes"],
+            "front": [_measured(row, found["student"].row) for row in tried["front"]],
+            "mixes": tried["mixes"],
+            "agreement": told.agreement,
             "recipe": dump(build.recipe),
             "seeds": {"recipe": build.recipe.seed, "student": build.student_seed},
             "machine": stamp,
@@ -157,8 +174,10 @@ def _measured(row: Mapping[str, Any], student: Mapping[str, Any]) -> dict[str, A
     return {**row, **{key: student.get(key) for key in ("accuracy", "latency_ms_p50", "latency_ms_p95", "size_mib")}}
 
 
-def verdict(recipe: Recipe, found: Mapping[str, Subject], same: Mapping[str, Any]) -> dict[str, Any]:
-    """Pass or fail against the recipe, with the reasons and what came nearest."""
+def verdict(
+    recipe: Recipe, found: Mapping[str, Subject], same: Mapping[str, Any], *, agreement: bool = False
+) -> dict[str, Any]:
+    """Pass or fail against the recipe, with the reasons and what came nearest; with `agreement`, to the teacher."""
     student, teacher, lexical, budget = found["student"], found.get("teacher"), found.get("tfidf"), recipe.budget
     reasons = []
     if budget.size_mib and student.row["size_mib"] > budget.size_mib:
@@ -171,12 +190,17 @@ def verdict(recipe: Recipe, found: Mapping[str, Subject], same: Mapping[str, Any
         retention = student.score / max(teacher.score, 1e-9)
         if lexical is not None and teacher.score > lexical.score:
             gap = (student.score - lexical.score) / (teacher.score - lexical.score)
-        size_ratio = teacher.row["size_mib"] / student.row["size_mib"]
-        if p95 is not None:
+        if "size_mib" in teacher.row:
+            size_ratio = teacher.row["size_mib"] / student.row["size_mib"]
+        if p95 is not None and "latency_ms_p50" in teacher.row:
             speed_ratio = teacher.row["latency_ms_p50"] / student.row["latency_ms_p50"]
         if budget.keep and retention < budget.keep:
             what = "exact answers" if student.written is not None else "likelihood (one over the perplexity)"
             reasons.append(f"it keeps {retention:.1%} of the teacher's {what}, the recipe asks for {budget.keep:.1%}")
+    elif agreement and budget.keep and student.score < budget.keep:
+        reasons.append(
+            f"it gives the teacher's answer to {student.score:.1%} of the test, the recipe asks for {budget.keep:.1%}"
+        )
     drift = abs(float(same["perplexity_ratio"]) - 1.0)
     if drift > recipe.gate.max_flips:
         reasons.append(

@@ -1,0 +1,272 @@
+"""An endpoint as the teacher, by the command line: asked once, killed and resumed, validated, forecast and refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from fake_api import chat, drip, hang_up, serving
+from minikin.base.console import Stages
+from minikin.base.folders import RunFolder
+from minikin.cli import app
+from minikin.recipe.read import read
+from minikin.steps import generate
+from minikin.steps.context import Build
+
+pytest.importorskip("xllamacpp", reason="llama.cpp is not installed: pip install 'minikin[gguf]'")
+pytest.importorskip("gguf", reason="gguf is not installed: pip install 'minikin[gguf]'")
+
+ROOMS = ("kitchen", "hall", "attic", "office", "cellar", "porch", "garage", "den")
+THINGS = ("lamp", "fan", "heater", "radio", "blind")
+GOLD = {
+    f"{room} {thing} {way}": json.dumps({"do": way, "what": thing, "where": room}, separators=(",", ":"))
+    for way in ("on", "off")
+    for room in ROOMS
+    for thing in THINGS
+}
+PROMPTS = sorted(GOLD, key=lambda prompt: prompt[::-1])
+TEST, TRAIN = PROMPTS[::5], [prompt for i, prompt in enumerate(PROMPTS) if i % 5]
+
+
+QUICK = {"timeout_s": 0.5, "retries": 1, "concurrency": 2}
+
+
+def say(body: dict) -> object:
+    """Answer rightly."""
+    return 200, {}, chat(GOLD[body["messages"][-1]["content"]], sent=10, received=20)
+
+
+def write(folder: Path, url: str, **changes: object) -> Path:
+    """A recipe over prompts alone, with people's answers to the test's."""
+    lines(folder / "prompts.jsonl", [{"prompt": p} for p in TRAIN])
+    lines(folder / "test.jsonl", [{"prompt": p, "completion": GOLD[p]} for p in TEST])
+    values: dict = {
+        "task": "generate",
+        "data": {"train": "prompts.jsonl", "test": "test.jsonl", "max_length": 48},
+        "teacher": {
+            "endpoint": url,
+            "model": "big",
+            "max_tokens": 40,
+            "timeout_s": 0.5,
+            "retries": 1,
+            "concurrency": 2,
+        },
+        "student": {"size": "pico", "vocabulary": 320},
+        "distil": {"epochs": 3, "augment": 0},
+        "quantize": "q8_0",
+        "train": {"threads": 1, "batch": 8},
+        "gate": {"new_tokens": 24, "parity_texts": 5, "max_flips": 1.0},
+    }
+    for key, value in changes.items():
+        values[key] = {**values.get(key, {}), **value} if isinstance(value, dict) else value  # type: ignore[dict-item]
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return path
+
+
+def lines(path: Path, rows: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def run(verb: str, recipe: Path, *more: str) -> object:
+    arguments = [verb, str(recipe), *(["-o", str(recipe.parent / "kin")] if verb == "build" else []), *more]
+    return CliRunner().invoke(app, arguments)
+
+
+def test_a_build_killed_while_asking_goes_on_and_pays_for_nothing_twice(tmp_path):
+    def slowly(body: dict) -> object:
+        time.sleep(0.03)
+        return say(body)
+
+    with serving(slowly) as api:
+        recipe = write(tmp_path, api.url)
+        command = [sys.executable, "-m", "minikin", "build", str(recipe), "-o", str(tmp_path / "kin"), "--quiet"]
+        killed = subprocess.Popen(command, env={**os.environ, "HF_HUB_OFFLINE": "1"}, stderr=subprocess.DEVNULL)
+        answers = tmp_path / "kin.run" / "answers"
+        try:
+            while killed.poll() is None and len(list(answers.rglob("*.json"))) < 12:
+                time.sleep(0.01)
+        finally:
+            killed.kill()
+            killed.wait()
+        kept = {json.loads(path.read_text())["text"] for path in answers.rglob("*.json")}
+        assert 12 <= len(kept) < len(PROMPTS)
+        before = len(api.texts)
+        done = run("build", recipe, "--quiet")
+        assert done.exit_code == 0, done.output
+        asked_again = api.texts[before:]
+        assert sorted(asked_again) == sorted(prompt for prompt in PROMPTS if GOLD[prompt] not in kept)
+        asked = len(api.texts)
+        assert run("build", recipe, "--quiet").exit_code == 0
+        assert len(api.texts) == asked
+    told = json.loads((tmp_path / "kin" / "report.json").read_text())
+    assert told["measurements"]["teacher"]["accuracy"] == 1.0
+    assert told["measurements"]["student_without_teacher"] is None  # nobody's answers but the teacher's
+    assert told["data"]["counts"]["test"] == len(TEST)
+    assert not told["agreement"]
+    manifest = json.loads((tmp_path / "kin" / "minikin.json").read_text())
+    assert manifest["teacher"]["name"] == "big (its text)"
+    assert "Keeps" in told["verdict"]
+    # prompts come back as the student was trained to read them
+    import minikin
+
+    assert minikin.load(tmp_path / "kin")("hall lamp on").text
+
+
+def test_people_and_teacher_teach_together_and_what_is_invalid_is_left_out(tmp_path):
+    pytest.importorskip("jsonschema")
+    wrong = {TRAIN[0]: "no JSON at all", TRAIN[1]: '{"do":"explode"}', TRAIN[2]: ""}
+
+    def mostly(body: dict) -> object:
+        prompt = body["messages"][-1]["content"]
+        return 200, {}, chat(wrong.get(prompt, GOLD[prompt]))
+
+    schema = {"type": "object", "properties": {"do": {"enum": ["on", "off"]}}, "required": ["do", "what"]}
+    (tmp_path / "schema.json").write_text(json.dumps(schema), encoding="utf-8")
+    lines(tmp_path / "more.jsonl", [{"prompt": p} for p in TRAIN[:24]])
+    people = lines(tmp_path / "people.jsonl", [{"prompt": p, "completion": GOLD[p]} for p in TRAIN[24:]])
+    with serving(mostly) as api:
+        data = {"train": people.name, "unlabelled": "more.jsonl", "json_schema": "schema.json"}
+        recipe = write(tmp_path, api.url, data=data, teacher={"system": "Write the call."})
+        done = run("build", recipe)
+    assert done.exit_code == 0, done.output
+    assert api.bodies[0]["messages"][0] == {"role": "system", "content": "Write the call."}
+    assert set(api.texts) == {*TRAIN[:24], *TEST}
+    words = " ".join(done.output.split())
+    assert "unlabelled: 3 rows whose answer by the teacher can't be used, left out: rows 1, 2, 3" in words
+    for reason in ("row 1: an answer that is no JSON", "row 2: an answer against the schema", "row 3: an empty answer"):
+        assert reason in words
+    assert "big: 40 prompts to ask; at most about" in words
+    told = json.loads((tmp_path / "kin" / "report.json").read_text())
+    assert told["measurements"]["student_without_teacher"]["accuracy"] <= 1.0
+    assert told["data"]["counts"]["train"] > len(TRAIN) - 24
+
+
+TROUBLE = {
+    "hang": (drip, "no answer within 0.5 s"),
+    "401": ((401, {}, b"sk-hush"), r"answered 401 (the key is not accepted)"),
+    "429": ((429, {"Retry-After": "7200"}, b""), "asks to wait 7,200 s"),
+    "500": ((500, {}, b""), "answered 500"),
+    "garbage": ((200, {}, b"<html>"), "not a JSON object"),
+    "truncated": (hang_up, "the connection broke"),
+    "empty choices": ((200, {}, b'{"choices": []}'), "holds no text"),
+}
+
+
+@pytest.mark.parametrize("name", TROUBLE)
+def test_every_error_of_an_endpoint_is_named_and_leaves_nothing_behind(name, tmp_path):
+    trouble, words = TROUBLE[name]
+    with serving(lambda _: trouble) as api:
+        done = run("build", write(tmp_path, api.url))
+    assert done.exit_code == 2, done.output
+    assert words in " ".join(done.output.split())
+    assert "Traceback" not in done.output
+    assert "hush" not in done.output
+    assert not (tmp_path / "kin").exists()
+    assert not (tmp_path / "kin.run").exists()
+
+
+def test_what_was_paid_for_outlives_an_error(tmp_path):
+    def until(body: dict) -> object:
+        return say(body) if len(api.texts) <= 10 else (401, {}, b"")
+
+    with serving(until) as api:
+        recipe = write(tmp_path, api.url)
+        assert run("build", recipe, "--quiet").exit_code == 2
+        assert len(list((tmp_path / "kin.run" / "answers").rglob("*.json"))) == 10
+
+
+PRICED = {"price_in": 1e6, "price_out": 1e6}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"distil": {"objectives": [{"name": "kl"}]}}, "'kl' compares the teacher's next-token distributions"),
+        ({"teacher": {"limit": 1.0}}, "limits nothing without price_in and price_out"),
+        ({"teacher": {**PRICED, "limit": 5.0}}, "over the limit of 5.00"),
+        ({"teacher": {"key_env": "NO_SUCH_KEY"}}, "NO_SUCH_KEY holds no key"),
+        ({"teacher": {"endpoint": "http://example.org/v1", "key_env": "PATH"}}, "over plain http"),
+        ({"teacher": {"epochs": 3}}, "is of a teacher that runs here"),
+        ({"teacher": {"model": ""}}, "the name of the model at that endpoint"),
+        ({"teacher": {"endpoint": None}}, "is of a teacher.endpoint, and there is none"),
+        ({"teacher": {"endpoint": "localhost:8000"}}, "must start with http"),
+        ({"student": {"start": "cut"}}, "which stay at the endpoint"),
+        ({"data": {"kind": "text", "train": "words.txt", "test": "words.txt"}}, "has no prompts"),
+        ({"data": {"json_schema": "none.json"}}, "holds no JSON Schema"),
+        ({"data": {"train": "test.jsonl", "test": None}}, "every prompt has people's answer"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_cannot_be_is_refused_before_anything_is_asked(changes, words, tmp_path):
+    with serving(say) as api:
+        recipe = write(tmp_path, api.url, **changes)
+        for verb in ("check", "build"):
+            done = run(verb, recipe)
+            assert done.exit_code == 2, done.output
+            assert words in " ".join(done.output.split())
+    assert not api.bodies
+
+
+def test_check_forecasts_the_cost_and_asks_nothing(tmp_path):
+    with serving(say) as api:
+        recipe = write(tmp_path, api.url, teacher={**PRICED, "limit": 1e6})
+        done = run("check", recipe)
+    assert done.exit_code == 0, done.output
+    words = " ".join(done.stderr.split())
+    assert "big: 80 prompts to ask; at most about" in words
+    assert "3,200 written" in words  # 80 answers of at most 40 tokens
+    assert "the limit is 1,000,000.00" in words
+    assert "tokens to learn" in words
+    assert not api.bodies
+
+
+def test_a_test_without_answers_measures_agreement(tmp_path):
+    def half(body: dict) -> object:
+        prompt = body["messages"][-1]["content"]
+        return 200, {}, chat(GOLD[prompt] if prompt != TEST[0] else "")
+
+    with serving(half) as api:
+        recipe = write(tmp_path, api.url, budget={"keep": 1.0})
+        lines(tmp_path / "test.jsonl", [{"prompt": p} for p in TEST])
+        done = run("build", recipe, "--quiet", "--set", "distil.epochs=1")
+    assert done.exit_code == 3, done.output
+    assert "it gives the teacher's answer to" in done.output
+    told = json.loads((tmp_path / "kin" / "report.json").read_text())
+    assert told["agreement"]
+    assert told["measurements"]["teacher"] is None
+    assert told["data"]["counts"]["test"] == len(TEST) - 1
+    assert "Gives the teacher’s answer to" in told["verdict"]
+    card = (tmp_path / "kin" / "README.md").read_text(encoding="utf-8")
+    assert "the figures are agreement with the teacher, not correctness" in card
+    assert "the teacher's answer, or the same text" in card
+
+
+def test_chats_end_with_the_teachers_answer(tmp_path):
+    def last(body: dict) -> object:
+        return 200, {}, chat(f"so {body['messages'][-1]['content']}")
+
+    with serving(last) as api:
+        chats = [[{"role": "user", "content": p}, {"role": "assistant", "content": GOLD[p]}] for p in TRAIN]
+        open_ended = lines(tmp_path / "more.jsonl", [{"messages": chat[:1]} for chat in chats[:20]])
+        lines(tmp_path / "chats.jsonl", [{"messages": chat} for chat in chats[20:]])
+        data = {"kind": "chat", "train": "chats.jsonl", "unlabelled": open_ended.name, "test": None}
+        recipe = write(tmp_path, api.url, data=data)
+        build = Build(read(recipe), tmp_path / "kin", RunFolder(tmp_path / "run"), Stages(quiet=True))
+        found = generate.material.data(build)
+        told = generate.ask.told(build, found)
+    assert len(told.corpus.data.train) == len(found.data.train) + len(found.data.unlabelled)
+    assert 0 < len(found.data.unlabelled) <= 20
+    assert told.people is found
+    last_chat = json.loads(str(told.corpus.data.train.texts[len(told.corpus.data.train) - 1]))
+    assert last_chat[1] == {"role": "assistant", "content": f"so {last_chat[0]['content']}"}
+    assert len(told.test or ()) == len(found.data.test)
