@@ -17,7 +17,7 @@ from fake_api import chat, drip, hang_up, serving
 from minikin.base.console import Stages
 from minikin.base.folders import RunFolder
 from minikin.cli import app
-from minikin.recipe.read import read
+from minikin.recipe.read import dump, of_values, read
 from minikin.steps import generate
 from minikin.steps.context import Build
 
@@ -270,3 +270,25 @@ def test_chats_end_with_the_teachers_answer(tmp_path):
     last_chat = json.loads(str(told.corpus.data.train.texts[len(told.corpus.data.train) - 1]))
     assert last_chat[1] == {"role": "assistant", "content": f"so {last_chat[0]['content']}"}
     assert len(told.test or ()) == len(found.data.test)
+
+
+@pytest.mark.parametrize("more", [(), ("--teacher", "https://example.org/v1")])
+def test_new_proposes_an_endpoint_for_prompts_alone(tmp_path, more):
+    write(tmp_path, "")
+    out = tmp_path / "mine.yaml"
+    done = CliRunner().invoke(
+        app, ["new", str(tmp_path / "prompts.jsonl"), "--task", "generate", "-o", str(out), *more]
+    )
+    assert done.exit_code == 0, done.output
+    recipe = read(out)
+    assert recipe.data.kind == "pairs"
+    assert recipe.teacher is not None
+    assert recipe.teacher.endpoint == (more[1] if more else "http://localhost:8000/v1")
+    checked = run("check", out)
+    assert checked.exit_code == 0, checked.output
+    assert "NAME: 64 prompts to ask" in " ".join(checked.stderr.split())
+
+
+def test_the_recipe_as_resolved_is_a_recipe(tmp_path):
+    recipe = read(write(tmp_path, "http://localhost:1/v1"))
+    assert of_values(yaml.safe_load(dump(recipe))) == recipe

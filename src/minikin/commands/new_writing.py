@@ -22,6 +22,12 @@ CHARS_PER_TOKEN: Final = 2.0
 
 LENGTHS: Final = (64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048)
 GROWN: Final = "tiny"
+URLS: Final = ("http://", "https://")
+ENDPOINT: Final = {"endpoint": "http://localhost:8000/v1", "model": "NAME", "max_tokens": 128}
+"""Proposed for prompts alone, which only a teacher that writes can answer."""
+
+ANSWER_CHARS: Final = 512
+"""What an answer of so many tokens is expected to have at most."""
 
 
 def new(wishes: Wishes, out: Path, *, force: bool) -> None:
@@ -44,11 +50,16 @@ def values_of(wishes: Wishes, seen: Peek, folder: Path) -> dict[str, Any]:
         if source := getattr(wishes, key):
             data[key] = relative(source, folder)
     data |= {"kind": kind, **columns}
-    longest = sum(seen.column(name).longest for name in columns.values())
+    prompts_only = kind == "pairs" and "completion" not in columns
+    longest = sum(seen.column(name).longest for name in columns.values()) + (ANSWER_CHARS if prompts_only else 0)
     wanted = longest / CHARS_PER_TOKEN
     data["max_length"] = next((length for length in LENGTHS if length >= wanted), LENGTHS[-1])
     teacher: Any = wishes.teacher
-    if teacher is None:
+    if teacher is not None and teacher.startswith(URLS):
+        teacher = {**ENDPOINT, "endpoint": teacher}
+    elif prompts_only:
+        teacher = ENDPOINT
+    elif teacher is None:
         teacher = {"size": GROWN}
     elif teacher.lower() in NO_TEACHER:
         teacher = None
@@ -72,6 +83,9 @@ def told(names: Sequence[str], wishes: Wishes) -> tuple[str, dict[str, str]]:
         return "pairs", {"prompt": prompt, "completion": answer}
     if chat := _first(CHATS, lower):
         return "chat", {"messages": chat}
+    remote = wishes.teacher is not None and wishes.teacher.startswith(URLS)
+    if prompt and (remote or (wishes.teacher is None and prompt.lower() in PROMPTS)):
+        return "pairs", {"prompt": prompt}
     if text := prompt or _first(TEXTS, lower):
         return "text", {"text": text}
     shown = ", ".join(map(repr, names))
@@ -89,7 +103,11 @@ def written(values: dict[str, Any], seen: Peek) -> str:
     """The recipe as YAML with comments: what was seen, and what else could be set."""
     data, budget, teacher = values["data"], values["budget"], values["teacher"]
     columns = [f"  {key}: {scalar(data[key])}" for key in ("prompt", "completion", "messages", "text") if key in data]
-    about = "grown on this data: give a checkpoint where you have one" if isinstance(teacher, dict) else ""
+    about = ""
+    if isinstance(teacher, dict):
+        about = "grown on this data: give a checkpoint where you have one"
+    if isinstance(teacher, dict) and "endpoint" in teacher:
+        about = "it answers the prompts; its model's name there; key_env, price_in, price_out and limit if it costs"
     lines = [
         f"# Written by minikin new: {seen.rows:,} rows of {data['kind']}.",
         "# `minikin check` shows everything that can be set, and a forecast.",
