@@ -9,17 +9,21 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from tokenizers import Tokenizer
 from typer.testing import CliRunner
 
 from fake_api import chat, drip, hang_up, serving
 from minikin.base.console import Stages
 from minikin.base.folders import RunFolder
 from minikin.cli import app
+from minikin.recipe.ladder import decoder
 from minikin.recipe.read import dump, of_values, read
 from minikin.steps import generate
 from minikin.steps.context import Build
+from minikin.train.loop import Settings
 
 pytest.importorskip("xllamacpp", reason="llama.cpp is not installed: pip install 'minikin[gguf]'")
 pytest.importorskip("gguf", reason="gguf is not installed: pip install 'minikin[gguf]'")
@@ -192,6 +196,9 @@ PRICED = {"price_in": 1e6, "price_out": 1e6}
     ("changes", "words"),
     [
         ({"distil": {"objectives": [{"name": "kl"}]}}, "'kl' compares the teacher's next-token distributions"),
+        ({"distil": {"objectives": [{"name": "uld"}]}}, "set teacher.logprobs"),
+        ({"distil": {"objectives": [{"name": "uld"}]}, "teacher": {"logprobs": 3}}, "are at temperature 1"),
+        ({"teacher": {"logprobs": 21}}, "less than or equal to 20"),
         ({"teacher": {"limit": 1.0}}, "limits nothing without price_in and price_out"),
         ({"teacher": {**PRICED, "limit": 5.0}}, "over the limit of 5.00"),
         ({"teacher": {"key_env": "NO_SUCH_KEY"}}, "NO_SUCH_KEY holds no key"),
@@ -292,3 +299,51 @@ def test_new_proposes_an_endpoint_for_prompts_alone(tmp_path, more):
 def test_the_recipe_as_resolved_is_a_recipe(tmp_path):
     recipe = read(write(tmp_path, "http://localhost:1/v1"))
     assert of_values(yaml.safe_load(dump(recipe))) == recipe
+
+
+def spelling(cut: int, sure: float):
+    """A service that tells its tokens, of `cut` characters each, and how likely each was."""
+
+    def said(body: dict) -> object:
+        answer = GOLD[body["messages"][-1]["content"]]
+        tokens = [answer[i : i + cut] for i in range(0, len(answer), cut)] if cut else ["?"]
+        tops = [{"token": t, "logprob": float(np.log(sure)), "top_logprobs": [
+            {"token": t, "logprob": float(np.log(sure))}, {"token": "~", "logprob": float(np.log((1 - sure) / 2))}]}
+            for t in tokens]  # fmt: skip
+        reply = json.loads(chat(answer))
+        reply["choices"][0]["logprobs"] = {"content": tops}
+        return 200, {}, json.dumps(reply).encode()
+
+    return said
+
+
+@pytest.mark.parametrize(("cut", "share"), [(1, 1.0), (5, 0.5), (0, 0.0)])
+def test_log_probabilities_stand_beside_the_students_tokens_or_it_is_said(cut, share, tmp_path):
+    with serving(spelling(cut, 0.8)) as api:
+        recipe = read(write(tmp_path, api.url, teacher={"logprobs": 2}))
+        build = Build(recipe, tmp_path / "kin", RunFolder(tmp_path / "run"), Stages(quiet=True))
+        told = generate.ask.told(build, generate.material.data(build))
+    assert [(o.name, o.temperature) for o in recipe.distil.objectives] == [("gold", 2.0), ("uld", 1.0)]
+    voice = generate.material.voice(build, told.corpus, None)
+    rows = generate.material.rows(build, told.corpus, voice)
+    signals = generate.heard.signals(build, told, voice, rows)
+    if not share:
+        assert signals is None
+        assert "text alone" in build.notes[0]
+        return
+    assert signals is not None
+    assert not signals.shared
+    known_M = signals.known(np.arange(len(signals)))
+    ids_M = np.asarray(rows.train.ids_NT)[np.asarray(rows.train.learnt_NT)]
+    # each answer ends with a mark about which the service says nothing
+    ends_M = ids_M == Tokenizer.from_str(voice.tokenizer_json).token_to_id("<|endoftext|>")
+    assert not known_M[ends_M].any()
+    assert known_M[~ends_M].all() if share == 1.0 else 0 < known_M[~ends_M].mean() < 1
+    _, values_MK, rest_M = signals.of_rows(np.arange(len(signals)))
+    assert np.allclose(np.exp(values_MK[known_M]), [0.8, 0.1], atol=1e-2)
+    assert np.allclose(np.exp(rest_M[known_M]), 0.1, atol=1e-2)
+    model = generate.learn.made(build, generate.learn.Plan("grown", decoder("pico")), None, voice, rows)
+    objectives = generate.learn.objectives_of(recipe.distil.objectives)
+    settings = Settings(epochs=1, batch=8, learning_rate=1e-3)
+    trained = generate.learn.trained(build, model, rows, objectives, signals, settings, tmp_path, lambda *_: None)
+    assert any((trained.tensors[name] != model.tensors[name]).any() for name in model.tensors)

@@ -106,8 +106,8 @@ def _write(at: Build) -> Author:
     rows = generate.material.rows(at, corpus, voice)
     chosen, front = generate.ship.planned(at, corpus, came, voice, rows)
     teacher = generate.learn.tuned(at, came, voice, rows)
-    signals = generate.learn.asked(at, teacher, rows) if teacher else None
-    student = generate.learn.distilled(at, chosen, teacher, voice, rows, signals)
+    asked = generate.learn.asked(at, teacher, rows) if teacher else generate.heard.signals(at, told, voice, rows)
+    student = generate.learn.distilled(at, chosen, teacher, voice, rows, asked)
     people = rows if told.people is None else generate.material.rows(at, told.people, voice)
     control = (teacher is not None or told.people is not None) and _wants_control(at.recipe)
     alone = generate.learn.control(at, chosen, came, voice, people) if control else None

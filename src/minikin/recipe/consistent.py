@@ -19,21 +19,13 @@ WRITTEN = ("auto", "f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m")
 """Ways to store weights, of classifiers and of decoders."""
 
 SORTING = ("kl", "mse", "gold", "pooled", "hidden", "attention", "relations", "rkd_distance", "rkd_angle")
-WRITING = ("kl", "reverse_kl", "js", "skew_kl", "gold")
+WRITING = ("kl", "reverse_kl", "js", "skew_kl", "gold", "uld")
 """Objectives of the two tasks."""
 
-REMOTE = ("key_env", "system", "max_tokens", "price_in", "price_out", "limit", "concurrency", "timeout_s", "retries")
-LOCAL = (
-    "size",
-    "revision",
-    "epochs",
-    "learning_rate",
-    "batch",
-    "label_smoothing",
-    "freeze_embeddings",
-    "precision",
-    "fit",
-)
+REMOTE = ("key_env", "system", "max_tokens", "logprobs", "price_in", "price_out", "limit", "concurrency", "timeout_s",
+          "retries")  # fmt: skip
+LOCAL = ("size", "revision", "epochs", "learning_rate", "batch", "label_smoothing", "freeze_embeddings", "precision",
+         "fit")  # fmt: skip
 """Keys of teachers behind an endpoint, and of those that run here."""
 
 LONGEST_READ = 512
@@ -83,6 +75,9 @@ def _teacher(recipe: Recipe) -> Iterator[Contradiction]:
     if teacher is not None and teacher.endpoint is not None:
         yield from _endpoint(recipe, teacher)
         return
+    for i, objective in enumerate(recipe.distil.objectives):
+        if objective.name == "uld" and teacher is not None and recipe.task == "generate":
+            yield f"distil.objectives.{i}.name", "'uld' is for the log-probabilities of a teacher.endpoint; use kl"
     if recipe.data.json_schema is not None:
         yield "data.json_schema", "is what the answers of a teacher.endpoint are checked by, and there is none"
     if teacher is not None:
@@ -115,11 +110,20 @@ def _endpoint(recipe: Recipe, teacher: TeacherSpec) -> Iterator[Contradiction]:
     if recipe.student.start == "cut":
         yield "student.start", "a cut student is made from the teacher's weights, which stay at the endpoint; use grown"
     for i, objective in enumerate(recipe.distil.objectives):
-        if objective.name != "gold":
+        at = f"distil.objectives.{i}"
+        if objective.name == "uld":
+            if not teacher.logprobs:
+                yield (
+                    at + ".name",
+                    "'uld' compares log-probabilities: set teacher.logprobs (1 to 20), or use gold alone",
+                )
+            if objective.temperature != 1:
+                yield f"{at}.temperature", "an endpoint's log-probabilities are at temperature 1"
+        elif objective.name != "gold":
             yield (
-                f"distil.objectives.{i}.name",
+                f"{at}.name",
                 f"'{objective.name}' compares the teacher's next-token distributions over the student's own tokens, "
-                "which an endpoint does not give; learn from its text with gold alone, or give a local teacher",
+                "which an endpoint does not give; learn from its text with gold, or with uld and teacher.logprobs too",
             )
 
 

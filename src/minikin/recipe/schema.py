@@ -97,6 +97,9 @@ class EndpointKeys(Section):
         default="", description="endpoint: system message before each prompt; the student learns without"
     )
     max_tokens: int = Field(default=256, ge=1, le=32768, description="endpoint: longest answer in its tokens")
+    logprobs: int = Field(
+        default=0, ge=0, le=20, description="endpoint: likeliest tokens to ask for at each place of an answer (uld)"
+    )
     price_in: float = Field(default=0.0, ge=0, description="endpoint: price of a million tokens sent")
     price_out: float = Field(default=0.0, ge=0, description="endpoint: price of a million tokens received")
     limit: float | None = Field(
@@ -182,9 +185,10 @@ class Objective(Section):
         "relations",
         "rkd_distance",
         "rkd_angle",
+        "uld",
     ] = Field(
-        description="Response: kl, mse, gold, and for generate reverse_kl, js, skew_kl; feature: pooled, hidden, "
-        "attention; relation: relations, rkd_*"
+        description="Response: kl, mse, gold, and for generate reverse_kl, js, skew_kl, and of an endpoint uld; "
+        "feature: pooled, hidden, attention; relation: relations, rkd_*"
     )
     weight: float = Field(default=1.0, gt=0, le=1e6, description="Factor of this term in the sum")
     temperature: float = Field(default=2.0, gt=0, le=100, description="Softens both sides' probabilities (kl)")
@@ -288,6 +292,8 @@ class Recipe(Section):
         if "objectives" not in self.distil.model_fields_set:
             taught = self.teacher is not None and self.teacher.endpoint is None
             self.distil.objectives = default_objectives(self.task, taught=taught)
+            if self.teacher is not None and self.teacher.endpoint and self.teacher.logprobs:
+                self.distil.objectives.append(Objective(name="uld", weight=0.5, temperature=1.0))
         if found := contradictions(self):
             words = "; ".join(f"{path}: {why}" for path, why in found)
             raise PydanticCustomError("contradiction", "{words}", {"words": words, "found": found})

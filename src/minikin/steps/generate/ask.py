@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,13 +37,15 @@ class Told:
     """What the student learns from once the teacher has answered, and how the teacher did.
 
     `people` is what people alone answered, where that is less; `test` are the teacher's answers to the test prompts,
-    empty where one can't be used. With `agreement` the test has no answers but the teacher's.
+    empty where one can't be used. With `agreement` the test has no answers but the teacher's. `heard` are its answers
+    to learn from that came with log-probabilities: the whole example, and what `Reply.logprobs` holds.
     """
 
     corpus: Corpus
     people: Corpus | None = None
     test: tuple[str, ...] | None = None
     agreement: bool = False
+    heard: tuple[tuple[Text, Sequence[Any]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ def told(build: Build, corpus: Corpus) -> Told:
     questions = asked(corpus, spec.system)
     build.stages.say(sentence(spec, endpoint.forecast([q.chat for q in questions])))
     with build.stages.stage("teacher", f"asking {spec.model} about {len(questions):,} prompts") as progress:
-        found = endpoint.ask([q.chat for q in questions], validate=validate, progress=progress)
+        keep = ("text", "logprobs") if spec.logprobs else ("text",)
+        found = endpoint.ask([q.chat for q in questions], keep=keep, validate=validate, progress=progress)
     bag, answers = Bag(), dict[tuple[str, int], str]()
     for i, (question, reply) in enumerate(zip(questions, found.replies, strict=True)):
         words = "" if reply is None else tidy(reply.text)[0]
@@ -78,14 +81,19 @@ def told(build: Build, corpus: Corpus) -> Told:
             bag.row("unanswered", question.role, row, f"row {row}: {found.faults.get(i, 'an empty answer')}")
     for fault in bag.faults():
         build.stages.say(f"[yellow]{fault.message}[/]")
-    return _learnt(corpus, answers, bag)
+    heard = [
+        (answer(getattr(corpus.data, q.role).texts[q.at], corpus.kind, answers[q.role, q.at]), reply.logprobs)
+        for q, reply in zip(questions, found.replies, strict=True)
+        if reply is not None and reply.logprobs and q.role in ("train", "unlabelled") and answers[q.role, q.at]
+    ]
+    return replace(_learnt(corpus, answers, bag), heard=tuple(heard))
 
 
 def opened(build: Build, spec: TeacherSpec) -> Endpoint:
     """The endpoint, unasked; what the build needs later is looked for now. Raises UserError for what is missing."""
     need("gguf", "gguf")
     need("xllamacpp", "gguf")
-    service = Service(str(spec.endpoint), spec.model, spec.key_env, max_tokens=spec.max_tokens)
+    service = Service(str(spec.endpoint), spec.model, spec.key_env, max_tokens=spec.max_tokens, logprobs=spec.logprobs)
     patience = Patience(spec.timeout_s, spec.retries, max(120.0, spec.timeout_s), spec.concurrency)
     prices = Prices(spec.price_in, spec.price_out, spec.limit)
     return Endpoint(service, build.run.answers, prices=prices, patience=patience)

@@ -235,12 +235,13 @@ def distilled(
     build: Build, plan: Plan, teacher: Student | None, voice: Voice, rows: Rows, signals: TokenSignals | None
 ) -> Student:
     """The student, trained in full on what the teacher said (or on people's answers alone)."""
-    objectives = objectives_of(build.recipe.distil.objectives)
+    specs = [o for o in build.recipe.distil.objectives if signals is not None or o.name == "gold"]
+    objectives = objectives_of(specs) or [TokenObjective("gold")]
     settings = settings_of(build, plan, rows)
     before = made(build, plan, teacher, voice, rows)
     inputs = build.inputs(
         rows.digest,
-        None if signals is None else signals.digest,
+        None if signals is None else [signals.digest, signals.shared],
         [asdict(o) for o in objectives],
         asdict(settings),
         dict(before.config),
