@@ -291,7 +291,7 @@ def test_new_proposes_an_endpoint_for_prompts_alone(tmp_path, more):
     assert recipe.data.kind == "pairs"
     assert recipe.teacher is not None
     assert recipe.teacher.endpoint == (more[1] if more else "http://localhost:8000/v1")
-    checked = run("check", out)
+    checked = run("check", out, "--set", "student.size=pico")
     assert checked.exit_code == 0, checked.output
     assert "NAME: 64 prompts to ask" in " ".join(checked.stderr.split())
 
