@@ -92,6 +92,7 @@ class TeacherSpec(Section):
     learning_rate: float = Field(default=2e-4, gt=0, le=1, description="Peak step size of AdamW")
     batch: int = Field(default=32, ge=1, le=65536, description="Texts in each step")
     label_smoothing: float = Field(default=0.1, ge=0, lt=1, description="Share of probability spread over all labels")
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="classify: share of values zeroed while tuning")
     freeze_embeddings: bool = Field(default=True, description="Keep the token embeddings as they are while tuning")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto",

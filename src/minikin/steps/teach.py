@@ -44,6 +44,7 @@ def found(build: Build, data: Data) -> LocalTeacher:
             build.recipe.data.max_length,
             seed=build.recipe.seed,
             fit=spec.fit,
+            dropout=spec.dropout,
             bfloat16=in_bfloat16(spec),
         )
 
@@ -76,7 +77,7 @@ def tuned(build: Build, data: Data, teacher: LocalTeacher) -> LocalTeacher:
     inputs = build.inputs(
         data.digest,
         checkpoint.weights_sha256,
-        [spec.label_smoothing, spec.freeze_embeddings],
+        [spec.label_smoothing, spec.freeze_embeddings, spec.dropout],
         asdict(settings),
         build.recipe.data.max_length,
     )
@@ -101,6 +102,7 @@ def settings_of(spec: TeacherSpec, texts: int, held_out_N: Array, seed: int, pat
         patience=patience,
         tolerance=tolerance(held_out_N),
         bfloat16=in_bfloat16(spec),
+        average=True,
         seed=seed,
     )
 
