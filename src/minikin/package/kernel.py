@@ -68,6 +68,8 @@ def obstacle(scheme: str, tokenizer_json: str, config: Mapping[str, Any]) -> str
         return "the weights are float32, and the kernel multiplies integers (quantize: int8 or int4)"
     if reason := tokenizer_section.can_run(tokenizer_json):
         return reason
+    if config.get("embedding_size"):
+        return "it knows no factorised embeddings"
     if config.get("hidden_act", "gelu") not in ACTIVATIONS:
         return f"it has no {config['hidden_act']}"
     if config.get("position_embedding_type", "absolute") != "absolute":
