@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import struct
@@ -260,7 +261,9 @@ def test_a_file_that_lies_about_itself_is_refused_or_harmless(make):
             refused += 1
             continue
         rows = np.empty((1, model.classes), np.float32)
-        model.answer(["where is my card?"], rows, None)
+        for text in ("where is my card?", ("where is", "my card?")):
+            with contextlib.suppress(TypeError):  # the flag of pairs may be what has changed
+                model.answer([text], rows, None)
     assert refused > 100
 
 

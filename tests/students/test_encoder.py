@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from minikin.base.types import Student
 from minikin.base.errors import UserError
+from minikin.base.types import Student
 from minikin.equations.calibration import softmax
 from minikin.students import encoder, inherit, module, store
 from toys import LABELS, MAX_LENGTH, sentences, toy_tokenizer

@@ -44,7 +44,7 @@ def write(folder: Path, student: Student) -> None:
 
 
 def plain(student: Student) -> dict[str, Array]:
-    """Return an encoder's float32 weights as BertForSequenceClassification names them: a factorised table multiplied."""
+    """Return an encoder's float32 weights by BERT's own names; a factorised table is multiplied out."""
     arrays = {name: np.asarray(value, np.float32) for name, value in student.dequantized().tensors.items()}
     projection_HE = arrays.pop(PROJECTION, None)
     if projection_HE is not None:
