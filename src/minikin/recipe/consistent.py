@@ -118,7 +118,7 @@ def _student(recipe: Recipe) -> Iterator[Contradiction]:
         except KeyError as error:
             yield "student.size", str(error.args[0])
     if student.family == "static":
-        for key in ("layers", "heads", "feed_forward"):
+        for key in ("layers", "heads", "feed_forward", "embedding"):
             if getattr(student, key) is not None:
                 yield f"student.{key}", "a static student has none; use family encoder"
         if student.start == "cut":
@@ -130,6 +130,12 @@ def _student(recipe: Recipe) -> Iterator[Contradiction]:
             yield "prune.keep", "a static student has no neurons to prune"
         return
     hidden = student.hidden or (size.hidden if size else None)
+    if student.embedding is not None and recipe.task == "generate":
+        yield "student.embedding", "is the width of an encoder's table, and a decoder's is as wide as the decoder"
+        return
+    wide = hidden or (ladder.shape("tiny").hidden if student.layers else None)
+    if student.embedding and wide and student.embedding >= wide:
+        yield "student.embedding", f"a factorised table is narrower than the student, which is {wide} wide"
     heads = student.heads or (size.heads if size else None)
     if hidden and heads and hidden % heads:
         at = "student.heads" if student.heads else "student.hidden"

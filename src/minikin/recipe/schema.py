@@ -121,6 +121,12 @@ class StudentSpec(Section):
     size: str | None = Field(default=None, description=f"Point on the ladder: {', '.join(ladder.ENCODERS)}")
     layers: int | None = Field(default=None, ge=1, le=48, description="Transformer layers")
     hidden: int | None = Field(default=None, ge=8, le=4096, description="Width of the token vectors")
+    embedding: int | None = Field(
+        default=None,
+        ge=8,
+        le=4096,
+        description="Width of the table of tokens (encoder), projected to `hidden`; absent: as wide as `hidden`",
+    )
     heads: int | None = Field(default=None, ge=1, le=128, description="Attention heads; divides `hidden`")
     kv_heads: int | None = Field(
         default=None, ge=1, le=128, description="Heads of keys and values (decoder); divides `heads`"
