@@ -4,6 +4,7 @@ another tokenizer than the teacher's, the teacher's hidden states."""
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "small": student_of(causal.model_of("llama", **OWN, vocab_size=320), talk.byte_level(297), talk.byte_config()),
         "other": student_of(causal.model_of("llama", **OWN, vocab_size=size), other, talk.byte_config(None)),
     }
+    made["endless"] = replace(made["small"], tokenizer_config={})
     for name, student in made.items():
         (folder / name).mkdir()
         transformers.write(folder / name, student)
@@ -75,7 +77,7 @@ def recipe(place: Path, out: Path, **changes: Any) -> Path:
     """The recipe with some sections changed, beside the data; `None` takes a key away."""
     values = {key: dict(value) if isinstance(value, dict) else value for key, value in RECIPE.items()}
     for key, change in changes.items():
-        values[key] = {**values[key], **change} if isinstance(change, dict) else change
+        values[key] = {**values.get(key, {}), **change} if isinstance(change, dict) else change
     path = place / f"{out.name}.yaml"
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
     return path
@@ -101,6 +103,7 @@ def test_a_checkpoint_of_its_own_learns_from_a_teacher_whose_table_is_padded_oth
     config = json.loads((tmp_path / "kin" / "config.json").read_text())
     assert (config["hidden_size"], config["num_hidden_layers"]) == (32, 2)
     assert (Path(told["base"]["name"]).name, Path(told["teacher"]["name"]).name) == ("small", "large")
+    assert "- Began as: " in (tmp_path / "kin" / "README.md").read_text(encoding="utf-8")
     assert told["losses"][-1] < 0.8 * told["losses"][0]
     # a guess among all pieces would have their number
     assert told["measurements"]["student"]["perplexity"] < 0.25 * config["vocab_size"]
@@ -234,6 +237,17 @@ def test_what_needs_common_tokens_is_refused_before_training(place, tmp_path, co
         ({"student": {"model": "nowhere"}}, "student.model: nowhere was not found"),
         ({"distil": {"objectives": [{"name": "hidden", "layers": {1: 9}}]}}, "the teacher 4"),
         ({"distil": {"objectives": [{"name": "hidden", "layers": {7: 1}}]}}, "the student has 2"),
+        ({"student": {"model": "other"}, "distil": {"objectives": ACROSS, "top_k": 2000}}, "distil.top_k: 'uld'"),
+        ({"student": {"model": "endless"}, "distil": {"on_policy": 0.5}}, "names no end of a text"),
+        (
+            {
+                "student": {"model": "other"},
+                "distil": {"objectives": ACROSS},
+                "data": {"kind": "text", "text": "completion"},
+                "budget": {"keep": 0.5},
+            },
+            "budget.keep compares perplexities",
+        ),
     ],
 )
 def test_what_cannot_be_learnt_is_refused_before_training(place, tmp_path, changes, words):

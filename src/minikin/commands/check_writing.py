@@ -9,7 +9,6 @@ from minikin.base.console import Stages, console
 from minikin.base.errors import MinikinError, RecipeError
 from minikin.base.folders import RunFolder
 from minikin.commands import show
-from minikin.recipe.consistent import LIVE
 from minikin.recipe.schema import Recipe
 from minikin.report import words
 
@@ -38,13 +37,13 @@ def forecast(path: Path, recipe: Recipe, temporary: Path) -> None:
         f"student: {chosen.name}",
         markup=False,
     )
-    for line in _learning(recipe, apart=rows.taught is not None):
+    for line in _learning(recipe, apart=rows.taught is not None, live=generate.aims.live(recipe)):
         console.print(line, markup=False)
     lines = [(r["name"], words.mib(r["size_mib"]), r["state"], r["reason"]) for r in front]
     console.print(show.table(("student", "size", "", ""), lines, words_last=True))
 
 
-def _learning(recipe: Recipe, *, apart: bool) -> Iterator[str]:
+def _learning(recipe: Recipe, *, apart: bool, live: bool) -> Iterator[str]:
     """Say how the student learns, where that is not the usual way."""
     distil, train = recipe.distil, recipe.train
     if recipe.teacher:
@@ -53,7 +52,7 @@ def _learning(recipe: Recipe, *, apart: bool) -> Iterator[str]:
         yield "Their tokenizers differ: sorted probabilities are compared where teacher and student both cut the text."
     if distil.on_policy:
         yield f"In {distil.on_policy:.0%} of the batches it writes the answers itself, and the teacher judges them."
-    if distil.on_policy or any(o.name in LIVE for o in distil.objectives):
+    if live:
         yield "The teacher stays in memory while it learns."
     if train.adapter:
         yield f"Adapters ({train.adapter.kind}, rank {train.adapter.rank}) learn, and are merged before packaging."

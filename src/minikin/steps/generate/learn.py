@@ -9,20 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from minikin.base import atomic, decoders, digest
-from minikin.base.errors import UserError
+from minikin.base import atomic, digest
 from minikin.base.types import Packed, Progress, Student, TokenSignals
 from minikin.compress import prune_decoder
 from minikin.feed.align import matched
 from minikin.feed.causal import CausalModule
 from minikin.feed.decoder import Asked
-from minikin.feed.speech import Speaker
 from minikin.recipe import ladder
-from minikin.recipe.consistent import LIVE
 from minikin.recipe.ladder import DecoderShape
-from minikin.recipe.schema import Objective as ObjectiveSpec
 from minikin.recipe.schema import TrainSpec
 from minikin.steps.context import Build
+from minikin.steps.generate import aims
 from minikin.steps.generate.material import Rows, Voice
 from minikin.steps.teach import epochs_for, in_bfloat16, threads
 from minikin.students import adapters, decoder, store
@@ -167,11 +164,12 @@ def asked(build: Build, teacher: Student, rows: Rows) -> TokenSignals | Student:
     Returns the teacher itself where it must be there while the student learns: for what the student writes, and for
     what is inside it.
     """
-    distil = build.recipe.distil
-    if distil.on_policy or any(o.name in LIVE for o in distil.objectives):
+    if aims.live(build.recipe):
         return teacher
     weights = digest.of_arrays(teacher.dequantized().tensors)
-    kept = token_signals.Kept(k=min(distil.top_k, _pieces(teacher)), temperature=_temperature(build))
+    kept = token_signals.Kept(
+        k=min(build.recipe.distil.top_k, _pieces(teacher)), temperature=aims.temperature(build.recipe)
+    )
     its = rows.taught or rows
     inputs = build.inputs(weights, its.digest, asdict(kept))
 
@@ -193,32 +191,6 @@ def asked(build: Build, teacher: Student, rows: Rows) -> TokenSignals | Student:
 
 def _pieces(student: Student) -> int:
     return int(student.config["vocab_size"])
-
-
-def _temperature(build: Build) -> float:
-    named = (o.temperature for o in build.recipe.distil.objectives if o.name not in ("gold", *LIVE))
-    return next(named, 1.0)
-
-
-def objectives_of(specs: Sequence[ObjectiveSpec], layers: int, teacher_layers: int) -> list[TokenObjective]:
-    """The recipe's terms as decoders take them; layers that it leaves open are spread evenly.
-
-    Raises UserError for a layer that student or teacher lacks.
-    """
-    found = []
-    for o in specs:
-        if o.name != "hidden":
-            found.append(TokenObjective(o.name, o.weight, 1.0 if o.name == "gold" else o.temperature))
-            continue
-        # each student layer i learns from the teacher's i · L/l, as in TinyBERT
-        chosen = o.layers or {i: round(i * teacher_layers / layers) for i in range(layers + 1)}
-        if max(chosen) > layers or max(chosen.values()) > teacher_layers:
-            raise UserError(
-                f"distil.objectives: 'hidden' names layers {max(chosen)}: {max(chosen.values())}, and the student has "
-                f"{layers}, the teacher {teacher_layers}."
-            )
-        found.append(TokenObjective(o.name, o.weight, layers=chosen))
-    return found
 
 
 def made(build: Build, plan: Plan, origin: Student | None, voice: Voice, rows: Rows) -> Student:
@@ -268,10 +240,9 @@ def distilled(
     """
     recipe = build.recipe
     teacher = said if isinstance(said, Student) else None
-    depth = decoders.sizes(teacher.config).layers if teacher else 0
-    objectives = objectives_of(recipe.distil.objectives, plan.shape.layers, depth)
+    objectives = aims.objectives(recipe, plan.shape.layers, teacher)
     settings = settings_of(build, plan, rows)
-    own = _own_answers(build, voice) if recipe.distil.on_policy else None
+    own = aims.own_answers(recipe, voice)
     before = made(build, plan, origin, voice, rows)
     more = {"own": own, "adapter": recipe.train.adapter and recipe.train.adapter.model_dump()}
     inputs = build.inputs(
@@ -295,25 +266,6 @@ def distilled(
         atomic.write_json(out / "history.json", asdict(history))
 
     return store.load(build.step("distil", "student", inputs, f"{plan.name}, {settings.epochs} epochs", do))
-
-
-def refuse(build: Build, plan: Plan, teacher: Student | None, voice: Voice) -> None:
-    """Raise UserError, before anything is trained, for a student that could not learn as the recipe says."""
-    spec = build.recipe.teacher
-    grown_depth = ladder.decoder(spec.size).layers if spec and spec.size else 0
-    depth = decoders.sizes(teacher.config).layers if teacher else grown_depth
-    objectives_of(build.recipe.distil.objectives, plan.shape.layers, depth)
-    if build.recipe.distil.on_policy:
-        _own_answers(build, voice)
-
-
-def _own_answers(build: Build, voice: Voice) -> OnPolicy:
-    """How the student writes answers of its own. Raises UserError when its tokenizer names no end of a text."""
-    ends = Speaker(voice.tokenizer_json, voice.tokenizer_config).ends
-    if not ends:
-        raise UserError("distil.on_policy: the tokenizer names no end of a text, and answers would have none.")
-    recipe = build.recipe
-    return OnPolicy(recipe.distil.on_policy, recipe.gate.new_tokens, next(iter(ends)), recipe.data.max_length)
 
 
 def control(build: Build, plan: Plan, origin: Student | None, voice: Voice, rows: Rows) -> Student:

@@ -24,7 +24,7 @@ from minikin.recipe.read import dump
 from minikin.recipe.schema import Recipe
 from minikin.runtimes.author import Author, open_author
 from minikin.steps.context import Build
-from minikin.steps.generate import learn, material
+from minikin.steps.generate import aims, learn, material
 from minikin.steps.generate.learn import Plan
 from minikin.steps.generate.material import Rows, Voice, prompts
 from minikin.teachers.resolve import Checkpoint
@@ -116,7 +116,8 @@ def planned(
             f"No decoder fits {budget.size_mib:g} MiB: the smallest, {smallest['name']}, takes "
             f"{smallest['size_mib']:.2f} MiB. Raise budget.size_mib, or lower student.vocabulary."
         )
-    learn.refuse(build, chosen, teacher, voice)
+    pieces = int(untrained.config["vocab_size"])
+    aims.refuse(build.recipe, chosen.shape.layers, pieces, teacher, voice)
     return chosen, front
 
 
