@@ -18,8 +18,13 @@ WRITTEN = ("auto", "f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m")
 """Ways to store weights, of classifiers and of decoders."""
 
 SORTING = ("kl", "mse", "gold", "pooled", "hidden", "attention", "relations", "rkd_distance", "rkd_angle")
-WRITING = ("kl", "reverse_kl", "js", "skew_kl", "gold")
+WRITING = ("kl", "reverse_kl", "js", "skew_kl", "uld", "hidden", "gold")
 """Objectives of the two tasks."""
+
+LIVE = ("hidden",)
+"""Objectives of decoders that need the teacher in memory while the student learns."""
+
+SHAPE = ("size", "layers", "hidden", "heads", "kv_heads", "feed_forward")
 
 LONGEST_READ = 512
 LAYERED = ("hidden", "attention", "relations")
@@ -28,7 +33,14 @@ STATIC_WIDTHS = (32, 256)
 
 def contradictions(recipe: Recipe) -> list[Contradiction]:
     """Return every pair of settings that can't both hold."""
-    return [*_task(recipe), *_data(recipe), *_teacher(recipe), *_objectives(recipe), *_student(recipe)]
+    return [
+        *_task(recipe),
+        *_data(recipe),
+        *_teacher(recipe),
+        *_objectives(recipe),
+        *_student(recipe),
+        *(_decoder(recipe) if recipe.task == "generate" else _no_decoder(recipe)),
+    ]
 
 
 def _task(recipe: Recipe) -> Iterator[Contradiction]:
@@ -46,7 +58,7 @@ def _task(recipe: Recipe) -> Iterator[Contradiction]:
             yield f"distil.objectives.{i}.name", f"the task {recipe.task} has {', '.join(terms)}"
     if not writes and recipe.data.max_length > LONGEST_READ:
         yield "data.max_length", f"the task classify reads at most {LONGEST_READ} tokens of a text"
-    temperatures = {o.temperature for o in recipe.distil.objectives if o.name != "gold"}
+    temperatures = {o.temperature for o in recipe.distil.objectives if o.name not in ("gold", "hidden")}
     if writes and len(temperatures) > 1:
         yield "distil.objectives", "compare distributions at several temperatures, and signals are stored at one"
 
@@ -69,7 +81,7 @@ def _teacher(recipe: Recipe) -> Iterator[Contradiction]:
         return
     if recipe.budget.keep is not None:
         yield "budget.keep", "is a share of the teacher's accuracy, and there is no teacher"
-    if recipe.student.start == "cut":
+    if recipe.student.start == "cut" and not recipe.student.model:
         yield "student.start", "a cut student is made from the teacher, and there is no teacher; use grown"
     for i, objective in enumerate(recipe.distil.objectives):
         if objective.name != "gold":
@@ -140,3 +152,38 @@ def _student(recipe: Recipe) -> Iterator[Contradiction]:
     if hidden and heads and hidden % heads:
         at = "student.heads" if student.heads else "student.hidden"
         yield at, f"hidden {hidden} can't be divided among {heads} heads"
+
+
+def _no_decoder(recipe: Recipe) -> Iterator[Contradiction]:
+    """Settings that classifiers do not have."""
+    given = {
+        "student.model": recipe.student.model,
+        "distil.on_policy": recipe.distil.on_policy,
+        "train.adapter": recipe.train.adapter,
+        "train.precision": recipe.train.precision != "fp32",
+        "train.checkpointing": recipe.train.checkpointing,
+    }
+    yield from ((key, "is of the task generate; leave it out") for key, value in given.items() if value)
+
+
+def _decoder(recipe: Recipe) -> Iterator[Contradiction]:
+    """A student's own checkpoint, adapters, and a teacher that is there while the student learns."""
+    student, teacher = recipe.student, recipe.teacher
+    if student.model:
+        if student.start == "grown":
+            yield "student.start", "a grown student has new weights, and student.model has its own; leave one out"
+        if student.start == "auto":
+            shaped = [key for key in SHAPE if getattr(student, key) is not None]
+            yield from ((f"student.{key}", "student.model has its own; use start: cut to change it") for key in shaped)
+    elif recipe.train.adapter and (student.start == "grown" or not (teacher and teacher.model)):
+        yield "train.adapter", "learns beside trained weights, and a grown student has none; give student.model"
+    names = [objective.name for objective in recipe.distil.objectives]
+    live = [f"distil.objectives.{i}.name" for i, name in enumerate(names) if name in LIVE]
+    live += ["distil.on_policy"] if recipe.distil.on_policy else []
+    for key in live:
+        if not (teacher and (teacher.model or teacher.size)) and (teacher or key == "distil.on_policy"):
+            yield key, "needs a teacher that is in memory while the student learns: teacher.model or teacher.size"
+        if "uld" in names:
+            yield key, "needs a teacher with the student's tokenizer, and 'uld' is for one with another"
+    if recipe.distil.on_policy and set(names) <= {"gold"}:
+        yield "distil.on_policy", "needs an objective beside gold: no person has written what the student writes"

@@ -118,6 +118,9 @@ class StudentSpec(Section):
     family: Literal["auto", "static", "encoder", "decoder"] = Field(
         default="auto", description="Kind of model; auto: they compete"
     )
+    model: str | None = Field(
+        default=None, min_length=1, description="generate: folder or Hub name of a checkpoint that it begins as"
+    )
     size: str | None = Field(default=None, description=f"Point on the ladder: {', '.join(ladder.ENCODERS)}")
     layers: int | None = Field(default=None, ge=1, le=48, description="Transformer layers")
     hidden: int | None = Field(default=None, ge=8, le=4096, description="Width of the token vectors")
@@ -133,7 +136,7 @@ class StudentSpec(Section):
     )
     feed_forward: int | None = Field(default=None, ge=8, le=32768, description="Neurons of each feed-forward layer")
     start: Literal["auto", "cut", "grown"] = Field(
-        default="auto", description="cut: from the teacher's weights; grown: new"
+        default="auto", description="cut: from the weights of the teacher (or of `model`); grown: new"
     )
     vocabulary: int | None = Field(
         default=None, ge=64, le=1_000_000, description="Pieces kept; absent: decided by the data"
@@ -148,6 +151,7 @@ class Objective(Section):
         "reverse_kl",
         "js",
         "skew_kl",
+        "uld",
         "mse",
         "gold",
         "pooled",
@@ -157,8 +161,8 @@ class Objective(Section):
         "rkd_distance",
         "rkd_angle",
     ] = Field(
-        description="Response: kl, mse, gold, and for generate reverse_kl, js, skew_kl; feature: pooled, hidden, "
-        "attention; relation: relations, rkd_*"
+        description="Response: kl, mse, gold, and for generate reverse_kl, js, skew_kl, uld (a teacher with another "
+        "tokenizer); feature: pooled, hidden, attention; relation: relations, rkd_*"
     )
     weight: float = Field(default=1.0, gt=0, le=1e6, description="Factor of this term in the sum")
     temperature: float = Field(default=2.0, gt=0, le=100, description="Softens both sides' probabilities (kl)")
@@ -187,6 +191,9 @@ class DistilSpec(Section):
     top_k: int = Field(
         default=32, ge=1, le=4096, description="generate: tokens of each of the teacher's distributions that are kept"
     )
+    on_policy: float = Field(
+        default=0.0, ge=0, le=1, description="generate: share of batches whose answers the student writes itself (GKD)"
+    )
     augment: int = Field(
         default=4, ge=0, le=100, description="Changed copies of each training text for the teacher; 0: none"
     )
@@ -208,6 +215,16 @@ class PruneSpec(Section):
     recovery_epochs: int = Field(default=2, ge=0, le=1000, description="Passes over the texts after the cut")
 
 
+class AdapterSpec(Section):
+    """A few weights that learn beside frozen ones, and are merged into them before packaging."""
+
+    kind: Literal["lora", "dora"] = Field(default="lora", description="lora, or dora: a learnt length of each column")
+    rank: int = Field(default=16, ge=1, le=4096, description="Width of what is learnt beside each linear layer")
+    alpha: float | None = Field(
+        default=None, gt=0, le=1e6, description="What is learnt counts alpha / rank times; absent: twice the rank"
+    )
+
+
 class TrainSpec(Section):
     """The training loop of the student."""
 
@@ -218,6 +235,15 @@ class TrainSpec(Section):
     )
     patience: int = Field(default=3, ge=1, le=1000, description="Epochs without progress on validation before it stops")
     threads: int | None = Field(default=None, ge=1, le=1024, description="Processor threads; absent: all")
+    adapter: AdapterSpec | None = Field(
+        default=None, description="generate: learn only {kind, rank, alpha} beside a checkpoint; absent: all weights"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="fp32", description="generate: of matrix products; auto: bf16 where hardware has it"
+    )
+    checkpointing: bool = Field(
+        default=False, description="generate: compute each layer twice, and hold less in memory while training"
+    )
 
 
 class GateSpec(Section):

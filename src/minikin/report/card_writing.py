@@ -39,7 +39,9 @@ def card(story: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
 
 def _metadata(name: str, story: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The front matter that the Hub reads; see https://huggingface.co/docs/hub/model-cards."""
-    teacher, student = about_teacher(manifest), part(story, "measurements", "student") or {}
+    student = part(story, "measurements", "student") or {}
+    # weights of a checkpoint stay its own, and so does its licence
+    origin = about_teacher(manifest, "base" if manifest.get("base") else "teacher")
     metrics = [
         {"type": kind, "name": title, "value": round(value, 6)}
         for key, kind, title in (("accuracy", "exact_match", "Exact match"), ("perplexity", "perplexity", "Perplexity"))
@@ -48,11 +50,11 @@ def _metadata(name: str, story: Mapping[str, Any], manifest: Mapping[str, Any]) 
     task = {"type": "text-generation", "name": "Text generation"}
     results = [{"task": task, "dataset": {"type": slug(name), "name": name, "split": "test"}, "metrics": metrics}]
     metadata: dict[str, Any] = {
-        "license": teacher["licence"],
+        "license": origin["licence"],
         "pipeline_tag": "text-generation",
         "library_name": "transformers",
         "tags": ["minikin", "knowledge-distillation", "quantized", "gguf"],
-        "base_model": teacher["name"] if HUB_NAME.fullmatch(teacher["name"]) else None,
+        "base_model": origin["name"] if HUB_NAME.fullmatch(origin["name"]) else None,
         "model-index": [{"name": name, "results": results}] if metrics else None,
     }
     return {key: value for key, value in metadata.items() if value}

@@ -13,7 +13,7 @@ import torch
 
 from minikin.base import atomic, machine
 from minikin.base.types import Array, Data, Progress, Signals, Split, no_progress
-from minikin.recipe.schema import TeacherSpec
+from minikin.recipe.schema import TeacherSpec, TrainSpec
 from minikin.steps.context import Build, Material
 from minikin.steps.material import gold
 from minikin.teachers import signals as store
@@ -107,8 +107,8 @@ def settings_of(spec: TeacherSpec, texts: int, held_out_N: Array, seed: int, pat
     )
 
 
-def in_bfloat16(spec: TeacherSpec) -> bool:
-    """Whether the teacher's matrix products are computed in bfloat16 on this machine."""
+def in_bfloat16(spec: TeacherSpec | TrainSpec) -> bool:
+    """Whether the matrix products of teacher or student are computed in bfloat16 on this machine."""
     return spec.precision == "bf16" or (spec.precision == "auto" and machine.has_bfloat16())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,19 @@ import numpy as np
 
 from minikin.base import digest
 from minikin.base.joined import Joined
-from minikin.base.types import UNKNOWN_LABEL, Packed, Progress, Split, Student, Text
+from minikin.base.types import UNKNOWN_LABEL, Array, Packed, Progress, Ragged, Split, Student, Text
 from minikin.data import tokens as writing
 from minikin.data.faults import Bag
 from minikin.data.generate import Corpus, Kind, messages
 from minikin.data.generate import read as read_corpus
 from minikin.data.typo import with_one_typo
-from minikin.feed.packing import opened, pack
+from minikin.feed.packing import Documents, opened, pack
 from minikin.feed.packing import read as documents
 from minikin.feed.speech import Speaker, Spoken
 from minikin.steps.context import Build
 from minikin.students import tokenizer
 
+PLACES = "places.npy"
 FRESH_VOCABULARY = 1024
 """Pieces learnt from the texts where no teacher brings a tokenizer."""
 
@@ -43,13 +44,19 @@ class Voice:
 
 @dataclass(frozen=True)
 class Rows:
-    """Packed rows to learn from, `plain` ones (as people wrote them) to tune and score on, and held-out ones."""
+    """Packed rows to learn from, `plain` ones (as people wrote them) to tune and score on, and held-out ones.
+
+    `taught` are the same examples in the tokens of a teacher with another tokenizer; both have `places_M` then: where
+    each learnt token of `train` begins in the answers.
+    """
 
     train: Packed
     plain: Packed
     validation: Packed
     test: Packed
     digest: str
+    places_M: Array | None = None
+    taught: Rows | None = None
 
 
 def data(build: Build) -> Corpus:
@@ -111,8 +118,18 @@ def gather(corpus: Corpus, copies: int, seed: int) -> Split:
     return Split(Joined([train.texts, changed]), unknown_N, np.tile(train.rows_N, many))
 
 
-def rows(build: Build, corpus: Corpus, voice: Voice) -> Rows:
-    """Write all splits as tokens and pack them into rows of the context's length."""
+def rows(build: Build, corpus: Corpus, voice: Voice, teacher: Student | None = None) -> Rows:
+    """Write all splits as tokens and pack them into rows of the context's length.
+
+    A teacher with another tokenizer gets rows of its own, and both note where in the answers their tokens begin.
+    """
+    if teacher is None or teacher.tokenizer_json == voice.tokenizer_json:
+        return _rows(build, corpus, voice, places=False)
+    its = _rows(build, corpus, Voice(teacher.tokenizer_json, teacher.tokenizer_config), places=True)
+    return replace(_rows(build, corpus, voice, places=True), taught=its)
+
+
+def _rows(build: Build, corpus: Corpus, voice: Voice, *, places: bool) -> Rows:
     recipe = build.recipe
     wide = gather(corpus, recipe.distil.augment, recipe.seed)
     splits = {
@@ -121,16 +138,20 @@ def rows(build: Build, corpus: Corpus, voice: Voice) -> Rows:
         "validation": corpus.data.validation,
         "test": corpus.data.test,
     }
-    inputs = build.inputs(corpus.data.digest, corpus.kind, voice.digest, recipe.data.max_length, recipe.distil.augment)
+    beside = {"places": True} if places else {}
+    inputs = build.inputs(
+        corpus.data.digest, corpus.kind, voice.digest, recipe.data.max_length, recipe.distil.augment, **beside
+    )
 
     def do(out: Path, scratch: Path, progress: Progress) -> None:
-        speaker = Speaker(voice.tokenizer_json, voice.tokenizer_config)
         for role, split in splits.items():
+            speaker = Speaker(voice.tokenizer_json, voice.tokenizer_config, places=places and role == "train")
             _write(split, role, corpus.kind, speaker, recipe.data.max_length, out, scratch, progress)
 
     folder = build.step("tokens", "tokens", inputs, f"{len(wide):,} examples", do)
-    found = {role: opened(folder / role) for role in splits}
-    return Rows(**found, digest=digest.of_value([corpus.data.digest, voice.digest, folder.name]))
+    found: dict[str, Any] = {role: opened(folder / role) for role in splits}
+    places_M = np.load(folder / PLACES) if places else None
+    return Rows(**found, digest=digest.of_value([corpus.data.digest, voice.digest, folder.name]), places_M=places_M)
 
 
 def _write(
@@ -138,7 +159,13 @@ def _write(
 ) -> None:
     aside = scratch / f"{role}-documents"
     writing.write(split, kind, speaker, aside, context=context, role=role, bag=Bag(), progress=progress)
-    pack(documents(aside), context, folder=out / role)
+    found = documents(aside)
+    pack(found, context, folder=out / role)
+    if speaker.places:
+        # packed alike, the tokens' numbers end up where the tokens did
+        numbers = Ragged(np.arange(found.tokens), found.ids.offsets)
+        order = pack(Documents(numbers, found.learnt), context)
+        np.save(out / PLACES, np.load(aside / PLACES)[order.ids_NT[order.learnt_NT]])
 
 
 def prompts(corpus: Corpus, split: Split) -> tuple[list[Any], list[str]]:
