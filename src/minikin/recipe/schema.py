@@ -241,6 +241,12 @@ class TrainSpec(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="fp32", description="generate: of matrix products; auto: bf16 where hardware has it"
     )
+    dropout: float = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="generate: share of values zeroed while a decoder is grown on pairs or chats",
+    )
     checkpointing: bool = Field(
         default=False, description="generate: compute each layer twice, and hold less in memory while training"
     )

@@ -106,14 +106,22 @@ def tuned(build: Build, came: Student | None, voice: Voice, rows: Rows) -> Stude
         seed=build.recipe.seed,
     )
     before = came or grown(build, ladder.decoder(str(spec.size)), voice, build.recipe.seed)
-    inputs = build.inputs(its.digest, asdict(settings), dict(before.config), digest.of_arrays(before.tensors))
+    weights, dropout = digest.of_arrays(before.tensors), 0.0 if came else dropout_of(build)
+    inputs = build.inputs(its.digest, asdict(settings), dict(before.config), weights, dropout)
 
     def do(out: Path, scratch: Path, progress: Progress) -> None:
-        student, _ = trained(build, before, its, [TokenObjective("gold")], None, settings, scratch, progress)
+        gold = [TokenObjective("gold")]
+        student, _ = trained(build, before, its, gold, None, settings, scratch, progress, dropout=dropout)
         store.save(student, out)
 
     words = f"{'tuning' if came else 'growing'} for {settings.epochs} epochs"
     return store.load(build.step("tune", "teacher", inputs, words, do))
+
+
+def dropout_of(build: Build) -> float:
+    """Share of values zeroed while a decoder is grown; running text has no use for it, since little of it is seen
+    twice."""
+    return build.recipe.train.dropout if build.recipe.data.kind != "text" else 0.0
 
 
 def trained(
@@ -128,6 +136,7 @@ def trained(
     *,
     train: TrainSpec | None = None,
     own: OnPolicy | None = None,
+    dropout: float = 0.0,
 ) -> tuple[Student, History]:
     """Train a decoder on the packed rows; cross-entropy on the validation rows picks the epoch.
 
@@ -149,6 +158,7 @@ def trained(
             source=source,
             own=own,
             validation=rows.validation,
+            dropout=dropout,
             checkpointing=bool(train and train.checkpointing),
             scratch=scratch,
             progress=progress,
@@ -245,6 +255,7 @@ def distilled(
     own = aims.own_answers(recipe, voice)
     before = made(build, plan, origin, voice, rows)
     more = {"own": own, "adapter": recipe.train.adapter and recipe.train.adapter.model_dump()}
+    dropout = dropout_of(build) if plan.start == "grown" else 0.0
     inputs = build.inputs(
         rows.digest,
         recipe.distil.top_k,
@@ -253,6 +264,7 @@ def distilled(
         asdict(settings),
         dict(before.config),
         digest.of_arrays(before.tensors),
+        dropout,
         # not whether it is checkpointed: a build that ran out of memory goes on with it
         **{key: value if isinstance(value, dict) else asdict(value) for key, value in more.items() if value},
     )
@@ -260,7 +272,17 @@ def distilled(
     def do(out: Path, scratch: Path, progress: Progress) -> None:
         source = Asked(CausalModule.of(said).model) if isinstance(said, Student) else said
         student, history = trained(
-            build, before, rows, objectives, source, settings, scratch, progress, train=recipe.train, own=own
+            build,
+            before,
+            rows,
+            objectives,
+            source,
+            settings,
+            scratch,
+            progress,
+            train=recipe.train,
+            own=own,
+            dropout=dropout,
         )
         store.save(student, out)
         atomic.write_json(out / "history.json", asdict(history))
@@ -275,11 +297,14 @@ def control(build: Build, plan: Plan, origin: Student | None, voice: Voice, rows
     before = made(build, start, origin, voice, rows)
     adapter = build.recipe.train.adapter
     more = {"adapter": adapter.model_dump()} if adapter else {}
-    inputs = build.inputs(rows.digest, asdict(settings), dict(before.config), digest.of_arrays(before.tensors), **more)
+    dropout = dropout_of(build) if start.start == "grown" else 0.0
+    weights = digest.of_arrays(before.tensors)
+    inputs = build.inputs(rows.digest, asdict(settings), dict(before.config), weights, dropout, **more)
 
     def do(out: Path, scratch: Path, progress: Progress) -> None:
         gold = [TokenObjective("gold")]
-        student, _ = trained(build, before, rows, gold, None, settings, scratch, progress, train=build.recipe.train)
+        train = build.recipe.train
+        student, _ = trained(build, before, rows, gold, None, settings, scratch, progress, train=train, dropout=dropout)
         store.save(student, out)
 
     return store.load(build.step("control", "control", inputs, f"without the teacher, {settings.epochs} epochs", do))

@@ -14,6 +14,7 @@ from minikin.base import digest
 from minikin.base.joined import Joined
 from minikin.base.types import UNKNOWN_LABEL, Array, Packed, Progress, Ragged, Split, Student, Text
 from minikin.data import tokens as writing
+from minikin.data.exchange import Exchanges
 from minikin.data.faults import Bag
 from minikin.data.generate import Corpus, Kind, messages
 from minikin.data.generate import read as read_corpus
@@ -93,7 +94,8 @@ def voice(build: Build, corpus: Corpus, teacher: Student | None) -> Voice:
         return Voice(teacher.tokenizer_json, teacher.tokenizer_config)
     size = build.recipe.student.vocabulary or FRESH_VOCABULARY
     flat = (part for text in corpus.data.train.texts for part in ((text,) if isinstance(text, str) else text))
-    return Voice(*tokenizer.learn_bytes(flat, size))
+    # of running text most is words after a space, and one piece for both halves the tokens
+    return Voice(*tokenizer.learn_bytes(flat, size, spaces_apart=corpus.kind != "text"))
 
 
 def spoken(speaker: Speaker, corpus: Corpus, texts: Sequence[Text]) -> list[Spoken]:
@@ -104,15 +106,22 @@ def spoken(speaker: Speaker, corpus: Corpus, texts: Sequence[Text]) -> list[Spok
 
 
 def gather(corpus: Corpus, copies: int, seed: int) -> Split:
-    """The training examples and `copies` of each with one typo in what is asked; the answers stay as they are."""
+    """The training examples and `copies` of each, changed.
+
+    Where the answer is JSON and a phrase that decides a value can be exchanged, it is, and every second of these gets a
+    typo in what is asked; all others get one.
+    """
     train = corpus.data.train
     if not copies or corpus.kind != "pairs":
         return train
     rng = np.random.default_rng([seed, 31])
+    exchanges = Exchanges([text[0] for text in train.texts], [text[1] for text in train.texts])
     changed: list[Text] = []
     for _ in range(copies):
         for text in train.texts:
-            changed.append((with_one_typo(text[0], rng), text[1]))
+            new = exchanges.another(text[0], text[1], rng)
+            asked, answer = new or (text[0], text[1])
+            changed.append((asked if new and rng.random() < 0.5 else with_one_typo(asked, rng), answer))
     many = 1 + copies
     unknown_N = np.full(many * len(train), UNKNOWN_LABEL)
     return Split(Joined([train.texts, changed]), unknown_N, np.tile(train.rows_N, many))
