@@ -100,18 +100,23 @@ def encoder(
     seed: int = 0,
     temperature: float = 1.0,
     pair: bool = False,
+    embedding: int = 0,
 ) -> Student:
-    """A BERT classifier whose every weight is random, biases and norms too."""
+    """A BERT classifier whose every weight is random, biases and norms too; `embedding` factorises its tokens."""
     rng = np.random.default_rng(seed)
 
     def normal(*shape: int, mean: float = 0.0) -> np.ndarray:
         return (mean + 0.15 * rng.standard_normal(shape)).astype(np.float32)
 
     tensors = {
-        "bert.embeddings.word_embeddings.weight": normal(vocabulary_size(), hidden),
+        "bert.embeddings.word_embeddings.weight": normal(vocabulary_size(), embedding or hidden),
         "bert.embeddings.position_embeddings.weight": normal(max_length, hidden),
         "bert.embeddings.token_type_embeddings.weight": normal(types, hidden),
     }
+
+    if embedding:
+        projection = normal(hidden, embedding) / np.float32(0.15 * embedding**0.5)
+        tensors["bert.embeddings.word_embeddings.projection.weight"] = projection
 
     def dense(name: str, outputs: int, inputs: int) -> None:
         tensors[f"{name}.weight"], tensors[f"{name}.bias"] = normal(outputs, inputs), normal(outputs)
@@ -144,6 +149,7 @@ def encoder(
         "layer_norm_eps": 1e-12,
         "pad_token_id": 0,
         "pair": pair,
+        **({"embedding_size": embedding} if embedding else {}),
     }
     labels = tuple(f"label {i}" for i in range(classes))
     return Student("encoder", config, tensors, tokenizer_json(), labels, max_length, temperature)
@@ -177,8 +183,9 @@ def bert(student: Student):
     import torch
     from transformers import BertConfig, BertForSequenceClassification
 
-    plain = student.dequantized()
-    config = {key: value for key, value in plain.config.items() if key != "pair"}
-    model = BertForSequenceClassification(BertConfig(**config, num_labels=len(plain.labels)))
-    model.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in plain.tensors.items()})
+    from minikin.package.transformers import plain
+
+    config = {key: value for key, value in student.config.items() if key not in ("pair", "embedding_size")}
+    model = BertForSequenceClassification(BertConfig(**config, num_labels=len(student.labels)))
+    model.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in plain(student).items()})
     return model.eval()

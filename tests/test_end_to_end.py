@@ -22,6 +22,7 @@ import minikin as mk
 from killed import be_quick, build_until
 from minikin.base.console import Stages
 from minikin.base.errors import BudgetError, BusyError, DataError, GateFailed, UserError
+from minikin.students import store
 from toys import LABELS, sentences, toy_checkpoint, toy_csv, toy_project, toy_recipe
 
 TEXTS = [text for text, _ in sentences(40, seed=7)]
@@ -275,8 +276,9 @@ def test_every_objective_at_once(project, tmp_path):
     objectives = [{"name": name, "weight": 0.5} for name in names]
     distil = {"objectives": objectives, "epochs": 1, "augment": 0, "without_teacher": False}
     prune = {"keep": 0.5, "recovery_epochs": 1}
-    student = {"family": "encoder", "start": "cut", "layers": 2, "hidden": 32, "feed_forward": 64}
+    student = {"family": "encoder", "start": "cut", "layers": 2, "hidden": 32, "feed_forward": 64, "embedding": 16}
     mk.build(toy_recipe(project, distil=distil, prune=prune, student=student), tmp_path / "kin", quiet=True)
+    assert store.load(next((tmp_path / "kin.run").glob("student-*"))).config["embedding_size"] == 16
     config = json.loads((tmp_path / "kin" / "config.json").read_text())
     assert config["intermediate_size"] == 32
     assert manifest(tmp_path / "kin")["measurements"]["student_without_teacher"] is None

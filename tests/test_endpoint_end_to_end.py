@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,15 @@ import yaml
 from tokenizers import Tokenizer
 from typer.testing import CliRunner
 
+import causal
+import talk
 from fake_api import chat, drip, hang_up, serving
 from minikin.base.console import Stages
 from minikin.base.folders import RunFolder
 from minikin.cli import app
+from minikin.feed.causal import student_of
+from minikin.feed.speech import ANSWER_BITS
+from minikin.package import transformers
 from minikin.recipe.ladder import decoder
 from minikin.recipe.read import dump, of_values, read
 from minikin.steps import generate
@@ -113,7 +119,7 @@ def test_a_build_killed_while_asking_goes_on_and_pays_for_nothing_twice(tmp_path
         assert run("build", recipe, "--quiet").exit_code == 0
         assert len(api.texts) == asked
     told = json.loads((tmp_path / "kin" / "report.json").read_text())
-    assert told["measurements"]["teacher"]["accuracy"] == 1.0
+    assert told["measurements"]["teacher"]["accuracy"] == told["measurements"]["teacher"]["rouge_l"] == 1.0
     assert told["measurements"]["student_without_teacher"] is None  # nobody's answers but the teacher's
     assert told["data"]["counts"]["test"] == len(TEST)
     assert not told["agreement"]
@@ -208,6 +214,9 @@ PRICED = {"price_in": 1e6, "price_out": 1e6}
         ({"teacher": {"endpoint": None}}, "is of a teacher.endpoint, and there is none"),
         ({"teacher": {"endpoint": "localhost:8000"}}, "must start with http"),
         ({"student": {"start": "cut"}}, "which stay at the endpoint"),
+        ({"train": {"adapter": {"rank": 4}}}, "give student.model"),
+        ({"distil": {"on_policy": 0.5}}, "in memory while the student learns"),
+        ({"student": {"model": "nowhere", "size": None, "vocabulary": None}}, "student.model: "),
         ({"data": {"kind": "text", "train": "words.txt", "test": "words.txt"}}, "has no prompts"),
         ({"data": {"json_schema": "none.json"}}, "holds no JSON Schema"),
         ({"data": {"train": "test.jsonl", "test": None}}, "every prompt has people's answer"),
@@ -326,7 +335,7 @@ def test_log_probabilities_stand_beside_the_students_tokens_or_it_is_said(cut, s
     assert [(o.name, o.temperature) for o in recipe.distil.objectives] == [("gold", 2.0), ("uld", 1.0)]
     voice = generate.material.voice(build, told.corpus, None)
     rows = generate.material.rows(build, told.corpus, voice)
-    signals = generate.heard.signals(build, told, voice, rows)
+    signals = generate.heard.signals(build, told, rows)
     if not share:
         assert signals is None
         assert "text alone" in build.notes[0]
@@ -343,7 +352,76 @@ def test_log_probabilities_stand_beside_the_students_tokens_or_it_is_said(cut, s
     assert np.allclose(np.exp(values_MK[known_M]), [0.8, 0.1], atol=1e-2)
     assert np.allclose(np.exp(rest_M[known_M]), 0.1, atol=1e-2)
     model = generate.learn.made(build, generate.learn.Plan("grown", decoder("pico")), None, voice, rows)
-    objectives = generate.learn.objectives_of(recipe.distil.objectives)
+    objectives = generate.aims.objectives(recipe, model.config["num_hidden_layers"], None)
     settings = Settings(epochs=1, batch=8, learning_rate=1e-3)
-    trained = generate.learn.trained(build, model, rows, objectives, signals, settings, tmp_path, lambda *_: None)
+    trained, _ = generate.learn.trained(build, model, rows, objectives, signals, settings, tmp_path, lambda *_: None)
     assert any((trained.tensors[name] != model.tensors[name]).any() for name in model.tensors)
+
+
+def test_of_a_chat_only_the_last_answer_has_log_probabilities(tmp_path):
+    def turns(before: str, prompt: str) -> dict:
+        said = [("user", before), ("assistant", GOLD[before]), ("user", prompt)]
+        return {"messages": [{"role": role, "content": words} for role, words in said]}
+
+    lines(tmp_path / "more.jsonl", [turns(b, p) for b, p in pairwise(TRAIN[:32])])
+    whole = [turns(b, p) for b, p in pairwise(TRAIN[32:])]
+    for chat_ in whole:
+        chat_["messages"].append({"role": "assistant", "content": "so"})
+    lines(tmp_path / "chats.jsonl", whole)
+    with serving(spelling(1, 0.8)) as api:
+        data = {"kind": "chat", "train": "chats.jsonl", "unlabelled": "more.jsonl", "test": None, "max_length": 96}
+        recipe = read(write(tmp_path, api.url, data=data, teacher={"logprobs": 2}))
+        build = Build(recipe, tmp_path / "kin", RunFolder(tmp_path / "run"), Stages(quiet=True))
+        told = generate.ask.told(build, generate.material.data(build))
+    voice = generate.material.voice(build, told.corpus, None)
+    rows, voice_ = generate.material.rows(build, told.corpus, voice), Tokenizer.from_str(voice.tokenizer_json)
+    signals = generate.heard.signals(build, told, rows)
+    assert signals is not None
+    answer_M = (np.asarray(rows.places_M) >> ANSWER_BITS) & 1
+    known_M = signals.known(np.arange(len(signals)))
+    assert not known_M[answer_M == 0].any()
+    # all of it but the mark at its end
+    texts = [json.loads(str(text))[-1]["content"] for text, _ in told.heard]
+    assert len(texts) > 20
+    assert known_M.sum() == sum(len(voice_.encode(text).ids) for text in texts)
+
+
+def test_a_checkpoint_of_the_students_own_learns_by_adapters_what_an_endpoint_says(tmp_path):
+    own = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "max_position_embeddings": 160}
+    small = student_of(causal.model_of("llama", **own, vocab_size=320), talk.byte_level(297), talk.byte_config())
+    (tmp_path / "small").mkdir()
+    transformers.write(tmp_path / "small", small)
+    changes: dict = {
+        "data": {"max_length": 128},
+        "teacher": {"logprobs": 2},
+        "student": {"model": "small", "size": None, "vocabulary": None},
+        "train": {"adapter": {"rank": 4}},
+    }
+    with serving(spelling(1, 0.8)) as api:
+        recipe = write(tmp_path, api.url, **changes)
+        checked = run("check", recipe)
+        assert checked.exit_code == 0, checked.output
+        assert "where the endpoint and the student both cut the text" in " ".join(checked.stderr.split())
+        assert not api.bodies
+        done = run("build", recipe)
+    assert done.exit_code == 0, done.output
+    assert "log-probabilities stand beside" in " ".join(done.output.split())
+    manifest = json.loads((tmp_path / "kin" / "minikin.json").read_text())
+    assert manifest["teacher"]["name"] == "big (its text)"
+    assert Path(manifest["base"]["name"]).name == "small"
+
+
+def test_answers_longer_than_the_context_are_told_by_row_each_time(tmp_path, capsys):
+    rows = [{"prompt": p, "completion": GOLD[p] * (1 + i % 2 * 9)} for i, p in enumerate(TRAIN)]
+    lines(tmp_path / "people.jsonl", rows)
+    values = yaml.safe_load(write(tmp_path, "").read_text()) | {"teacher": None}
+    values["data"]["train"] = "people.jsonl"
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    build = Build(read(tmp_path / "recipe.yaml"), tmp_path / "kin", RunFolder(tmp_path / "run"), Stages())
+    corpus = generate.material.data(build)
+    long = sum(row % 2 == 0 for row in corpus.data.train.rows_N)
+    voice = generate.material.voice(build, corpus, None)
+    for _ in range(2):
+        generate.material.rows(build, corpus, voice)
+        words = " ".join(capsys.readouterr().err.split())
+        assert f"train: {long} rows longer than the context, left out: rows " in words

@@ -209,7 +209,7 @@ def test_a_killed_build_ends_as_an_uninterrupted_one(built, tmp_path):
         ("teacher.size=hugs", "sizes are"),
         ("quantize=int8", "which the task generate has"),
         ("student.family=encoder", "the task generate has"),
-        ("distil.objectives=[{name: hidden}]", "the task generate has"),
+        ("distil.objectives=[{name: pooled}]", "the task generate has"),
         ("teacher.model=somewhere/else", "give one of them"),
     ],
 )

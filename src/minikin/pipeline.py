@@ -98,22 +98,23 @@ def _sort(at: Build) -> Kin:
 
 def _write(at: Build) -> Author:
     """The line for `generate`."""
-    told = generate.ask.told(at, generate.material.data(at))
+    data = generate.material.data(at)
+    checkpoint, own = generate.learn.resolved(at), generate.origins.own(at)
+    told = generate.ask.told(at, data)
     corpus = told.corpus
-    checkpoint = generate.learn.resolved(at)
-    came = generate.learn.found(at, corpus, checkpoint)
-    voice = generate.material.voice(at, corpus, came)
-    rows = generate.material.rows(at, corpus, voice)
-    chosen, front = generate.ship.planned(at, corpus, came, voice, rows)
+    came, mine = generate.origins.found(at, corpus, checkpoint, own)
+    voice = generate.material.voice(at, corpus, mine or came)
+    rows = generate.material.rows(at, corpus, voice, came)
+    chosen, front = generate.ship.planned(at, corpus, mine, came, voice, rows)
     teacher = generate.learn.tuned(at, came, voice, rows)
-    asked = generate.learn.asked(at, teacher, rows) if teacher else generate.heard.signals(at, told, voice, rows)
-    student = generate.learn.distilled(at, chosen, teacher, voice, rows, asked)
+    said = generate.learn.asked(at, teacher, rows) if teacher else generate.heard.signals(at, told, rows)
+    student = generate.learn.distilled(at, chosen, mine or teacher, voice, rows, said)
     people = rows if told.people is None else generate.material.rows(at, told.people, voice)
     control = (teacher is not None or told.people is not None) and _wants_control(at.recipe)
-    alone = generate.learn.control(at, chosen, came, voice, people) if control else None
+    alone = generate.learn.control(at, chosen, mine or came, voice, people) if control else None
     matters = generate.ship.importance_of(student, corpus)
     mix, mixes = generate.ship.scheme_for(at, student, corpus, matters)
-    kin = generate.ship.packaged(at, corpus, student, mix, matters)
+    kin = generate.ship.packaged(at, corpus, student, mix, matters, own)
     proof = generate.prove.judged(at, told, kin, student, teacher, alone, {"front": front, "mixes": mixes})
     sealed(at, proof, teacher=generate.learn.about(at, checkpoint), data_sha256=corpus.data.digest)
     return open_author(at.out)

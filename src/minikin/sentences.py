@@ -74,6 +74,7 @@ class TunedTeacher:
             self.max_length,
             seed=self.seed,
             fit=self.spec.fit,
+            dropout=self.spec.dropout,
             bfloat16=teach.in_bfloat16(self.spec),
         )
         self.trained_on = train

@@ -43,6 +43,18 @@ def test_a_cut_is_a_standard_bert(shape):
         np.testing.assert_allclose(rows, TorchRuntime(SOURCE).probabilities(TEXTS), atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [{"layers": 1}, {"hidden": 16}, {"feed_forward": 64}, {}])
+def test_a_factorised_table_keeps_its_width(shape):
+    source = encoder(layers=4, hidden=32, heads=4, feed_forward=96, embedding=24)
+    cut = prune.to_shape(source, probe(source, tokens(source, TEXTS)), **shape)
+    bert(cut)
+    assert cut.tensors[prune.WORDS].shape[1] == cut.config["embedding_size"] == 24
+    assert cut.tensors[prune.PROJECTION].shape == (shape.get("hidden", 32), 24)
+    if not shape:
+        answers = [TorchRuntime(student).probabilities(TEXTS) for student in (cut, source)]
+        np.testing.assert_allclose(*answers, atol=1e-6)
+
+
 def dead_neurons(student: Student, dead: np.ndarray) -> Student:
     tensors = dict(student.tensors)
     for i in range(4):

@@ -9,7 +9,11 @@ from minikin.students import encoder, module
 from minikin.train.distil import logits
 
 
-@pytest.mark.parametrize("student", [small.encoder(), small.static()], ids=["encoder", "static"])
+@pytest.mark.parametrize(
+    "student",
+    [small.encoder(), small.encoder(embedding=16), small.static()],
+    ids=["encoder", "factorised", "static"],
+)
 @pytest.mark.parametrize(("scheme", "embedding", "linear"), [("int8", 8, 8), ("int4", 4, 4), ("int4-int8", 4, 8)])
 def test_schemes_round_what_they_say(student, scheme, embedding, linear):
     rounded = quantize(student, scheme)
@@ -21,7 +25,8 @@ def test_schemes_round_what_they_say(student, scheme, embedding, linear):
             assert value.bits == 8
         else:
             assert isinstance(value, QuantizedTensor)
-            assert value.bits == (embedding if "embeddings" in name else linear)
+            table = "embeddings" in name and "projection" not in name
+            assert value.bits == (embedding if table else linear)
             error = np.abs(value.dequantize() - student.tensors[name]).mean() / np.abs(student.tensors[name]).mean()
             assert error < (0.12 if value.bits == 4 else 0.02)
 
@@ -57,10 +62,11 @@ def test_quantizing_twice_is_refused():
 
 
 def test_moments_make_4_bit_layers_answer_more_as_before():
-    student = small.encoder()
+    student = small.encoder(embedding=16)
     encoded = module.tokens(student, [f"where is my card number {i}" for i in range(64)])
     seen = encoder.moments(student, encoded)
-    linear = {n for n, t in student.tensors.items() if t.ndim == 2 and "embeddings" not in n}
+    tables = ("word_embeddings.weight", "position_embeddings.weight", "token_type_embeddings.weight")
+    linear = {n for n, t in student.tensors.items() if t.ndim == 2 and not n.endswith(tables)}
     assert seen.keys() == linear
     assert all(moment.shape == 2 * student.tensors[name].shape[1:] for name, moment in seen.items())
     before, plain, fitted = (

@@ -17,6 +17,7 @@ from minikin.package import kin as package
 MAKERS: dict[str, Callable[[], Student]] = {
     "encoder": lambda: quantize(small.encoder(temperature=1.5), "int8"),
     "encoder4": lambda: quantize(small.encoder(hidden=48, feed_forward=96), "int4"),
+    "factorised": lambda: quantize(small.encoder(hidden=36, heads=3, embedding=20), "int4"),
     "pair": lambda: quantize(small.encoder(pair=True), "int8"),
     "static": lambda: quantize(small.static(), "int8"),
     "static_pair": lambda: quantize(small.static(pair=True, window=0), "int4"),

@@ -9,8 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minikin.base.errors import UserError
-from minikin.equations.sequence import FLOOR
-from minikin.feed.align import Alignment
 from minikin.feed.decoder import Asked, head_of, states
 from minikin.feed.rows import learnt_offsets, positions, tokens
 from toy_decoders import VOCABULARY, decoder, packed
@@ -85,25 +83,6 @@ def test_positions_restart_with_each_document(rows):
 def test_learnt_tokens_are_counted_row_by_row():
     offsets = learnt_offsets(ROWS)
     assert np.diff(offsets).tolist() == ROWS.learnt_NT.sum(1).tolist()
-
-
-def test_a_teacher_with_other_rows_speaks_in_the_students_ids():
-    teacher, batch = decoder(seed=1), tokens(ROWS, np.arange(4))
-    # the student's rows are the teacher's in another order, and two of padding that the teacher does not have
-    teacher_ids_V = np.random.default_rng(0).permutation(VOCABULARY)
-    asked = Asked(teacher, Alignment(np.arange(VOCABULARY), teacher_ids_V, VOCABULARY + 2))
-    log_p_MV = asked.log_probs(batch.before_learnt(asked.states(batch)[0]))
-    with torch.no_grad():
-        theirs = Asked(teacher).states(tokens(packed_as(teacher_ids_V), np.arange(4)))[0]
-        expected_MV = torch.log_softmax(head_of(teacher).logits(batch.before_learnt(theirs)), -1)[:, teacher_ids_V]
-    torch.testing.assert_close(log_p_MV[:, :VOCABULARY], expected_MV)
-    assert bool((log_p_MV[:, VOCABULARY:] == FLOOR).all())
-
-
-def packed_as(teacher_ids_V: np.ndarray) -> object:
-    from dataclasses import replace
-
-    return replace(ROWS, ids_NT=teacher_ids_V[ROWS.ids_NT])
 
 
 def test_a_teacher_is_frozen():

@@ -117,3 +117,33 @@ def test_templates_may_trim_and_mark_generations():
 def test_an_end_token_that_the_tokenizer_lacks_is_refused():
     with pytest.raises(UserError, match="no such special token"):
         Speaker(talk.byte_level(), {"eos_token": "</s>"})
+
+
+@pytest.mark.parametrize("form", ["plain bytes", "brackets, mark first", "brackets, mark after specials"])
+def test_places_are_characters_of_the_answers_whatever_the_tokenizer(form):
+    """A learnt token's place is the length of what the learnt tokens before it say."""
+    tokenizer_json, config, chat = FORMS[form]
+    chat = [*chat[:-1], {"role": "assistant", "content": "down a bït 鴨 please"}]
+    spoken = Speaker(tokenizer_json, config, places=True).chats([chat])[0]
+    assert np.array_equal(spoken.ids_T, Speaker(tokenizer_json, config).chats([chat])[0].ids_T)
+    last = int((spoken.places_T >> 24).max())
+    begin = int(np.flatnonzero((spoken.places_T >> 24) == last)[0])
+    tokenizer, answer = reader(tokenizer_json), chat[-1]["content"]
+    found = 0
+    for t in np.flatnonzero((spoken.places_T >= 0) & (spoken.places_T >> 24 == last)):
+        place = int(spoken.places_T[t]) & (1 << 24) - 1
+        said = tokenizer.decode(spoken.ids_T[begin:t].tolist(), skip_special_tokens=True)
+        assert said.strip() == answer[:place].strip()
+        found += 1
+    assert found > 5
+    assert (spoken.places_T[~spoken.learnt_T] == -1).all()
+    assert len(set(spoken.places_T[spoken.places_T >= 0].tolist())) == (spoken.places_T >= 0).sum()
+
+
+def test_texts_have_places_up_to_their_end():
+    text = "down a bit"
+    for tokenizer_json, config in (FORMS["plain bytes"][:2], FORMS["plain pieces"][:2]):
+        spoken = Speaker(tokenizer_json, config, places=True).texts([text])[0]
+        assert len(spoken.places_T) == len(spoken.ids_T)
+        assert spoken.places_T[-1] == len(text)
+        assert spoken.places_T[0] == -1

@@ -55,6 +55,7 @@ def both(student, shape, types):
         {"layers": 3, "hidden": 48, "heads": 3, "activation": "relu"},
         {"layers": 1, "hidden": 20, "heads": 1, "feed_forward": 70, "activation": "gelu_new"},
         {"layers": 0},
+        {"embedding": 12},
     ],
     ids=str,
 )
@@ -68,7 +69,9 @@ def test_float_logits_equal_transformers(sizes, shape):
 
 
 @pytest.mark.parametrize("scheme", ["int8", "int4", "int4-int8"])
-@pytest.mark.parametrize("sizes", [{}, {"hidden": 40, "heads": 1, "feed_forward": 72, "types": 1}], ids=str)
+@pytest.mark.parametrize(
+    "sizes", [{}, {"hidden": 40, "heads": 1, "feed_forward": 72, "types": 1}, {"embedding": 20}], ids=str
+)
 def test_quantized_logits_stay_close_to_the_dequantized_model(sizes, scheme):
     student = quantize(small.encoder(**sizes), scheme)
     for shape in SHAPES:

@@ -27,10 +27,11 @@ def answers(folder, texts):
     return np.stack(rows), model.config
 
 
+@pytest.mark.parametrize("embedding", [0, 16], ids=["whole", "factorised"])
 @pytest.mark.parametrize("pair", [False, True], ids=["single", "pair"])
 @pytest.mark.parametrize(("scheme", "tolerance"), [("fp32", 1e-5), ("int8", 0.03), ("int4", 0.03)])
-def test_plain_transformers_gives_the_same_answers(tmp_path, scheme, tolerance, pair):
-    student = quantize(small.encoder(pair=pair, temperature=1.5), scheme)
+def test_plain_transformers_gives_the_same_answers(tmp_path, scheme, tolerance, pair, embedding):
+    student = quantize(small.encoder(pair=pair, temperature=1.5, embedding=embedding), scheme)
     kin.write(tmp_path, student, recipe_yaml="", extra={})
     texts = PAIRS if pair else small.TEXTS
     theirs_NC, config = answers(tmp_path, texts)

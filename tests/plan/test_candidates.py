@@ -37,12 +37,16 @@ def test_without_a_teacher_nothing_is_cut():
 
 
 @pytest.mark.parametrize("scheme", ["int8", "int4", "int4-int8"])
-@pytest.mark.parametrize("family", ["static", "encoder"])
-def test_a_forecast_is_near_the_packaged_size(family, scheme, tmp_path):
-    student = static(hidden=64, window=3) if family == "static" else encoder(2, 96, 3, 192)
-    shape = (
-        Candidate("static", "grown", 64, window=3) if family == "static" else Candidate("encoder", "cut", 96, 2, 3, 192)
-    )
+@pytest.mark.parametrize(
+    ("student", "shape"),
+    [
+        (static(hidden=64, window=3), Candidate("static", "grown", 64, window=3)),
+        (encoder(2, 96, 3, 192), Candidate("encoder", "cut", 96, 2, 3, 192)),
+        (encoder(2, 96, 3, 192, embedding=32), Candidate("encoder", "cut", 96, 2, 3, 192, embedding=32)),
+    ],
+    ids=lambda value: value.name if isinstance(value, Candidate) else "",
+)
+def test_a_forecast_is_near_the_packaged_size(student, shape, scheme, tmp_path):
     package.write(tmp_path, quantize(student, scheme), recipe_yaml="", extra={})
     size = open_kin(tmp_path, threads=1).manifest.size_mib
     tokenizer = len(json.dumps(json.loads(tokenizer_json())))

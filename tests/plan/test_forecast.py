@@ -18,6 +18,12 @@ def test_weights_of_minilm_by_hand() -> None:
     assert MINILM.other_weights == 6 * 1_769_472 + 384 * 77
 
 
+def test_a_factorised_table_is_smaller_and_has_a_projection() -> None:
+    narrow = Shape(6, 384, 1536, 30_522, 77, embedding=128)
+    assert narrow.embedding_weights == 30_522 * 128
+    assert narrow.other_weights == MINILM.other_weights + 128 * 384
+
+
 def test_operations_by_hand() -> None:
     # MEASURED: at 16 tokens MiniLM needs about 340 million multiply-accumulates of two operations each, halved.
     assert MINILM.gflop(16) == pytest.approx(0.3422, rel=1e-3)

@@ -39,6 +39,10 @@ def _faults(**sections: Any) -> list[str]:
         ({"student": {"hidden": 64, "heads": 5}}, "student.heads: hidden 64 can't be divided among 5 heads"),
         ({"student": {"size": "slim", "hidden": 128}}, "student.hidden: hidden 128 can't be divided among 3 heads"),
         ({"student": {"family": "static", "layers": 2}}, "student.layers: a static student has none"),
+        ({"student": {"family": "static", "embedding": 64}}, "student.embedding: a static student has none"),
+        ({"student": {"hidden": 128, "embedding": 128}}, "student.embedding: a factorised table is narrower"),
+        ({"student": {"layers": 2, "embedding": 192}}, "narrower than the student, which is 128 wide"),
+        ({"task": "generate", "student": {"embedding": 64}}, "student.embedding: is the width of an encoder's"),
         ({"student": {"family": "static", "hidden": 512}}, "student.hidden: a static student is 32 to 256 wide"),
         ({"student": {"family": "static", "start": "cut"}}, "student.start: a static student is never cut"),
         ({"student": {"family": "static"}, "prune": {"keep": 0.5}}, "prune.keep: a static student has no neurons"),
@@ -56,9 +60,52 @@ def test_contradictions_are_refused(sections: dict[str, Any], words: str) -> Non
         {"teacher": None, "student": {"start": "grown"}},
         {"student": {"family": "encoder", "size": "tiny", "hidden": 192}},
         {"student": {"family": "static", "size": "pico", "hidden": 256}},
+        {"student": {"size": "mini", "embedding": 96}},
+        {"student": {"embedding": 96}},
         {"student": {"layers": 2}, "distil": {"objectives": [{"name": "relations", "layers": {1: 5}}]}},
         {"data": {"train": "a.csv", "text": ["a", "b"], "label": "c"}},
     ],
 )
 def test_what_fits_together_passes(sections: dict[str, Any]) -> None:
     assert _faults(**sections) == []
+
+
+GROWN = {"task": "generate", "teacher": {"size": "nano"}}
+FOUND = {"task": "generate"}
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"student": {"model": "m"}}, "student.model: is of the task generate"),
+        ({"distil": {"on_policy": 0.5}}, "distil.on_policy: is of the task generate"),
+        ({"train": {"adapter": {}}}, "train.adapter: is of the task generate"),
+        ({"train": {"precision": "bf16"}}, "train.precision: is of the task generate"),
+        ({"train": {"checkpointing": True}}, "train.checkpointing: is of the task generate"),
+        (FOUND | {"student": {"model": "m", "start": "grown"}}, "student.start: a grown student has new weights"),
+        (FOUND | {"student": {"model": "m", "layers": 2}}, "student.layers: student.model has its own"),
+        (GROWN | {"train": {"adapter": {}}}, "train.adapter: learns beside trained weights"),
+        (FOUND | {"student": {"start": "grown"}, "train": {"adapter": {}}}, "train.adapter: learns beside trained"),
+        (FOUND | {"teacher": None, "distil": {"on_policy": 1}}, "distil.on_policy: needs a teacher that is in memory"),
+        (FOUND | {"distil": {"on_policy": 1, "objectives": [{"name": "gold"}]}}, "needs an objective beside gold"),
+        (FOUND | {"distil": {"on_policy": 1, "objectives": [{"name": "uld"}]}}, "'uld' is for one with another"),
+        (FOUND | {"distil": {"objectives": [{"name": "uld"}, {"name": "hidden"}]}}, "objectives.1.name: needs a"),
+    ],
+)
+def test_what_decoders_cannot_combine_is_refused(sections: dict[str, Any], words: str) -> None:
+    assert any(words in fault for fault in _faults(**sections)), _faults(**sections)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"student": {"model": "m"}, "train": {"adapter": {"kind": "dora", "rank": 4}}},
+        {"student": {"model": "m", "start": "cut", "layers": 2}, "teacher": None},
+        {"train": {"adapter": {}}},
+        {"distil": {"on_policy": 0.5, "objectives": [{"name": "kl", "temperature": 1}, {"name": "hidden"}]}},
+        GROWN | {"distil": {"on_policy": 1}},
+        {"student": {"model": "m"}, "distil": {"objectives": [{"name": "uld"}, {"name": "gold"}]}},
+    ],
+)
+def test_what_decoders_can_combine_passes(sections: dict[str, Any]) -> None:
+    assert _faults(**(FOUND | sections)) == []

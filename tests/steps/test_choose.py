@@ -86,6 +86,18 @@ def named(teacher_shape: tuple[int, int, int, int] | None, **student: object) ->
 MINILM = (6, 384, 12, 1536)
 
 
+def test_a_factorised_table_is_for_named_shapes_or_for_all_encoders_that_are_wider():
+    assert named(MINILM, layers=3, hidden=384, embedding=128).name == "cut 3x384/512 e128"
+    recipe = of_values({"data": {"train": "x.csv"}, "teacher": "some/model", "student": {"embedding": 192}})
+    found = fit.candidates_of(recipe, MINILM)
+    assert {(c.family, c.embedding) for c in found} == {("encoder", 192)}
+    assert min(c.hidden for c in found) == 256
+    with pytest.raises(UserError, match=r"student\.embedding: no encoder .* wider than 2000"):
+        fit.candidates_of(
+            of_values({"data": {"train": "x.csv"}, "teacher": "t", "student": {"embedding": 2000}}), MINILM
+        )
+
+
 @pytest.mark.parametrize(
     ("student", "start", "heads"),
     [

@@ -7,13 +7,17 @@ import json
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+from minikin.base.errors import UserError
 from minikin.base.types import Student
 from minikin.equations.calibration import softmax
 from minikin.students import encoder, inherit, module, store
 from toys import LABELS, MAX_LENGTH, sentences, toy_tokenizer
 
+TABLE, PROJECTION = inherit.ENCODER_TABLE, inherit.ENCODER_PROJECTION
 TEXTS = [*(text for text, _ in sentences(6)), "", "late"]
 VOCABULARY = len(json.loads(toy_tokenizer())["model"]["vocab"])
 
@@ -148,6 +152,46 @@ def test_reduced_against_svd_and_for_wider_targets():
     wide_VW = inherit.reduced(vectors_VH, np.zeros(50), 10)
     np.testing.assert_allclose(wide_VW[:, :8], vectors_VH.astype(np.float32))
     assert (wide_VW[:, 8:] == 0).all()
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 31), st.integers(0, 9))
+def test_a_factorised_student_is_the_multiplied_one(width, seed):
+    student = inherit.factorised(grown(seed), width, np.arange(VOCABULARY))
+    tensors = dict(student.tensors)
+    assert (tensors[TABLE].shape, tensors[PROJECTION].shape) == ((VOCABULARY, width), (32, width))
+    tensors[TABLE] = tensors[TABLE] @ tensors.pop(PROJECTION).T
+    config = {key: value for key, value in student.config.items() if key != "embedding_size"}
+    whole = Student(**{**vars(student), "tensors": tensors, "config": config})
+    answers = [module.TorchRuntime(found).probabilities(TEXTS) for found in (student, whole)]
+    np.testing.assert_allclose(*answers, atol=1e-5)
+
+
+@given(st.integers(1, 20), st.integers(0, 9))
+def test_a_factorised_table_is_the_best_of_its_rank(width, seed):
+    rng = np.random.default_rng(seed)
+    counts_V = rng.integers(0, 50, VOCABULARY)
+    found = inherit.factorised(student := grown(seed), width, counts_V).tensors
+    shift_H = found[inherit.ENCODER_TYPES][0] - student.tensors[inherit.ENCODER_TYPES][0]
+    root_V1 = np.sqrt(np.log1p(counts_V) + 1)[:, None]
+    wanted_VH = student.tensors[TABLE].astype(np.float64)
+    error = np.linalg.norm(root_V1 * (found[TABLE] @ found[PROJECTION].T + shift_H - wanted_VH))
+    centred_VH = wanted_VH - np.average(wanted_VH, 0, (root_V1**2).ravel())
+    values = np.linalg.svd(root_V1 * centred_VH, compute_uv=False)
+    assert error == pytest.approx(np.linalg.norm(values[width:]), rel=1e-4)
+
+
+def test_a_grown_student_inherits_a_table_of_its_width():
+    teacher_VH = np.random.default_rng(0).normal(size=(VOCABULARY, 64))
+    student = inherit.embeddings(grown(embedding=16), teacher_VH, np.ones(VOCABULARY))
+    product_VH = student.tensors[TABLE] @ student.tensors[PROJECTION].T
+    assert (product_VH.shape, student.tensors[TABLE].std()) == ((VOCABULARY, 32), pytest.approx(0.05, rel=1e-3))
+
+
+@pytest.mark.parametrize("width", [0, 32, 64])
+def test_a_factorised_table_is_narrower_than_the_student(width):
+    with pytest.raises(UserError, match=r"student\.embedding"):
+        inherit.factorised(grown(), width, np.ones(VOCABULARY))
 
 
 def test_counts_are_those_of_the_ids():

@@ -69,8 +69,10 @@ def every_epoch_is_saved(monkeypatch):
 
 @pytest.mark.parametrize("dies_in", [0, 1, 3])
 @pytest.mark.parametrize("judged", [True, False])
+@pytest.mark.parametrize("average", [True, False])
 @pytest.mark.parametrize("saved", ["always", "when it is cheap"])
-def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, request, dies_in, judged, saved):
+def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, request, dies_in, judged, average, saved):
+    settings = Settings(**{**vars(SETTINGS), "average": average})
     if saved == "always":
         request.getfixturevalue("every_epoch_is_saved")
 
@@ -85,13 +87,31 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, request, dies_in, ju
             raise Killed
 
     whole, half = net(), net()
-    expected = run(whole, **more)
+    expected = run(whole, settings, **more)
     with pytest.raises(Killed):
-        run(half, scratch=tmp_path, progress=kill, **more)
+        run(half, settings, scratch=tmp_path, progress=kill, **more)
     # where a checkpoint is sure to be there, its own weights do not matter
     resumed = net(seed=99 if dies_in and saved == "always" else 0)
-    assert run(resumed, scratch=tmp_path, **more) == expected
+    assert run(resumed, settings, scratch=tmp_path, **more) == expected
     assert same(weights(whole), weights(resumed))
+
+
+def test_the_mean_weights_are_kept_and_late_steps_count_most():
+    seen: list[dict[str, Array]] = []
+
+    def loss(module: nn.Module, rows: Array) -> Tensor:
+        seen.append(weights(module))
+        return loss_of_batch(module, rows)
+
+    averaged, last = net(), net()
+    optimise(averaged, LENGTHS, loss, Settings(**{**vars(SETTINGS), "average": True}))
+    run(last)
+    steps = [*seen[1:], weights(last)]
+    t = np.arange(1, len(steps) + 1)
+    share = np.prod([t + i for i in range(8)], axis=0, dtype=float)  # η = 8: proportional to t (t + 1) … (t + 7)
+    for name, mean in weights(averaged).items():
+        expected = np.tensordot(share / share.sum(), np.stack([s[name] for s in steps]), axes=1)
+        np.testing.assert_allclose(mean, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path, every_epoch_is_saved):

@@ -195,7 +195,7 @@ def test_answers_follow_their_prompts_and_end_with_the_first_stop():
     given = [torch.tensor([5, 6, 7]), torch.tensor([9])]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        batch = answered(model, given, OnPolicy(1.0, 12, stop_id=20))
+        batch = answered(model, given, OnPolicy(1.0, 12, stop_id=20, context=32))
     for b, prompt in enumerate(given):
         ids = batch.ids_BT[b][batch.documents_BT[b] > 0].tolist()
         assert ids[: len(prompt)] == prompt.tolist()
@@ -211,9 +211,31 @@ def test_on_its_own_text_the_student_comes_nearer_to_its_teacher():
     """Nothing but its own answers is learnt from, and it is nearer to the teacher on given text too."""
     model, source = decoder(seed=2), Asked(TEACHER)
     before = _distance(model, source)
-    own = OnPolicy(1.0, max_new=8, stop_id=2)
+    own = OnPolicy(1.0, max_new=8, stop_id=2, context=16)
     distil(model, ROWS, [TokenObjective("kl")], replace(SETTINGS, epochs=12), source=source, own=own)
     assert _distance(model, source) < 0.8 * before
+
+
+def test_a_killed_run_on_its_own_text_goes_on_to_the_same_weights(tmp_path):
+    own = OnPolicy(0.5, max_new=6, stop_id=2, context=16)
+
+    def kill(share: float, _words: str) -> None:
+        if share > 0.6:
+            raise KeyboardInterrupt
+
+    whole, _ = trained(Asked(TEACHER), own=own)
+    with pytest.raises(KeyboardInterrupt):
+        trained(Asked(TEACHER), own=own, scratch=tmp_path, progress=kill)
+    resumed, _ = trained(Asked(TEACHER), own=own, scratch=tmp_path)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_an_answer_ends_where_the_context_does():
+    given = [torch.tensor([5, 6, 7]), torch.tensor([9])]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        batch = answered(decoder(seed=2), given, OnPolicy(1.0, 12, stop_id=20, context=5))
+    assert batch.ids_BT.shape[1] <= 5
 
 
 def _distance(model: Any, source: Asked) -> float:
@@ -224,17 +246,17 @@ def _distance(model: Any, source: Asked) -> float:
 def test_a_share_of_zero_is_plain_distillation():
     source = Asked(TEACHER)
     plain, _ = trained(source)
-    never, _ = trained(source, own=OnPolicy(0.0, max_new=8, stop_id=2))
+    never, _ = trained(source, own=OnPolicy(0.0, max_new=8, stop_id=2, context=16))
     assert all(torch.equal(plain[name], never[name]) for name in plain)
 
 
 @pytest.mark.parametrize(
     ("own", "objectives", "live", "words"),
     [
-        (OnPolicy(0.5, 8, 2), BOTH, False, "needs a live teacher"),
-        (OnPolicy(0.5, 8, 2), [TokenObjective("gold")], True, "needs a divergence"),
-        (OnPolicy(1.5, 8, 2), BOTH, True, "0 <= share <= 1"),
-        (OnPolicy(0.5, 0, 2), BOTH, True, "max_new >= 1"),
+        (OnPolicy(0.5, 8, 2, 16), BOTH, False, "needs a live teacher"),
+        (OnPolicy(0.5, 8, 2, 16), [TokenObjective("gold")], True, "needs a divergence"),
+        (OnPolicy(1.5, 8, 2, 16), BOTH, True, "0 <= share <= 1"),
+        (OnPolicy(0.5, 0, 2, 16), BOTH, True, "max_new >= 1"),
     ],
 )
 def test_impossible_on_policy_settings_are_refused(own, objectives, live, words, signals):

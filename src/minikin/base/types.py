@@ -244,7 +244,8 @@ class Student:
     """A model as a plain value: configuration, weights in numpy, tokenizer and label names.
 
     For `encoder`, `config` holds BertConfig keys and `tensors` the state of
-    BertForSequenceClassification by its own names. For `static`, see `students/static.py`. For `decoder`, `config`
+    BertForSequenceClassification by its own names; where `embedding_size` narrows the table of tokens, also
+    `word_embeddings.projection.weight`. For `static`, see `students/static.py`. For `decoder`, `config`
     holds the transformers configuration's keys (`model_type` and `architectures` among them), `tensors` the state of
     AutoModelForCausalLM without a tied output, `labels` is empty, `max_length` is the context in tokens, and
     `tokenizer_config` names the special tokens and holds the chat template.

@@ -217,7 +217,7 @@ class Costs:
         from minikin.plan.forecast import Shape
 
         c = candidate
-        return Shape(c.layers, c.hidden, c.feed_forward, self.sight.vocabulary, self.classes, c.window)
+        return Shape(c.layers, c.hidden, c.feed_forward, self.sight.vocabulary, self.classes, c.window, c.embedding)
 
     def student_s(self, candidate: Any) -> float:
         """Seconds to train a candidate."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from minikin.base.console import Stages, console
@@ -21,22 +22,46 @@ def forecast(path: Path, recipe: Recipe, temporary: Path) -> None:
     build = Build(recipe, Path("kin"), RunFolder(temporary / "run"), Stages())
     try:
         corpus = generate.material.data(build)
+        own = generate.origins.own(build)
+        checkpoint = generate.learn.resolved(build)
         corpus, words_of_teacher = generate.ask.foreseen(build, corpus)
-        came = generate.learn.found(build, corpus, generate.learn.resolved(build))
+        came, mine = generate.origins.found(build, corpus, checkpoint, own)
     except MinikinError as error:
         faults = getattr(error, "faults", None) or [str(error)]
         raise RecipeError(f"{path} can't be built as it is:", faults) from error
-    voice = generate.material.voice(build, corpus, came)
-    speaker = Speaker(voice.tokenizer_json, voice.tokenizer_config)
-    rows = generate.material.rows(build, corpus, voice)
-    chosen, front = generate.ship.planned(build, corpus, came, voice, rows)
-    learnt = int(rows.plain.learnt_NT.sum())
     if words_of_teacher:
         console.print(f"{words_of_teacher}. Prompts stand in for its answers below.", markup=False, soft_wrap=True)
+    voice = generate.material.voice(build, corpus, mine or came)
+    speaker = Speaker(voice.tokenizer_json, voice.tokenizer_config)
+    rows = generate.material.rows(build, corpus, voice, came)
+    chosen, front = generate.ship.planned(build, corpus, mine, came, voice, rows)
+    learnt = int(rows.plain.learnt_NT.sum())
     console.print(
         f"{len(corpus.data.train):,} examples, {learnt:,} tokens to learn, {len(speaker.ends)} end mark; "
         f"student: {chosen.name}",
         markup=False,
     )
+    for line in _learning(recipe, apart=rows.taught is not None, live=generate.aims.live(recipe)):
+        console.print(line, markup=False)
     lines = [(r["name"], words.mib(r["size_mib"]), r["state"], r["reason"]) for r in front]
     console.print(show.table(("student", "size", "", ""), lines, words_last=True))
+
+
+def _learning(recipe: Recipe, *, apart: bool, live: bool) -> Iterator[str]:
+    """Say how the student learns, where that is not the usual way."""
+    distil, train = recipe.distil, recipe.train
+    if recipe.teacher:
+        yield f"It learns by {', '.join(o.name for o in distil.objectives)}."
+    if recipe.teacher and recipe.teacher.logprobs:
+        yield "Sorted log-probabilities are compared where the endpoint and the student both cut the text."
+    if apart:
+        yield "Their tokenizers differ: sorted probabilities are compared where teacher and student both cut the text."
+    if distil.on_policy:
+        yield f"In {distil.on_policy:.0%} of the batches it writes the answers itself, and the teacher judges them."
+    if live:
+        yield "The teacher stays in memory while it learns."
+    if train.adapter:
+        yield f"Adapters ({train.adapter.kind}, rank {train.adapter.rank}) learn, and are merged before packaging."
+    if train.precision != "fp32" or train.checkpointing:
+        again = ", each layer computed twice" if train.checkpointing else ""
+        yield f"Its matrix products are {train.precision}{again}."

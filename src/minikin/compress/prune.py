@@ -15,6 +15,8 @@ from minikin.base.errors import UserError
 from minikin.base.types import Array, Saliency, Student
 
 NEURON_MULTIPLE = 32
+WORDS = "bert.embeddings.word_embeddings.weight"
+PROJECTION = "bert.embeddings.word_embeddings.projection.weight"
 
 
 def to_shape(
@@ -45,7 +47,9 @@ def to_shape(
     keep_H = top(saliency.hidden_H, hidden)
     source_tensors = {name: np.asarray(t) for name, t in student.dequantized().tensors.items()}
     tensors = {
-        name: _outer(name, tensor, keep_H) for name, tensor in source_tensors.items() if "encoder.layer." not in name
+        name: _outer(name, tensor, keep_H, factorised=PROJECTION in source_tensors)
+        for name, tensor in source_tensors.items()
+        if "encoder.layer." not in name
     }
     for new, source in enumerate(keep_layers):
         keep_A = top(saliency.heads_LA[source], heads)
@@ -95,11 +99,13 @@ def _refuse_growth(
         )
 
 
-def _outer(name: str, tensor: Array, keep_H: Array) -> Array:
-    """Embeddings, their normalisation, the pooler and the classifier."""
+def _outer(name: str, tensor: Array, keep_H: Array, *, factorised: bool) -> Array:
+    """Embeddings, their normalisation, the pooler and the classifier. A factorised table keeps a width of its own."""
+    if name == PROJECTION:
+        return np.asarray(tensor[keep_H])
     if name == "bert.pooler.dense.weight":
         return np.asarray(tensor[np.ix_(keep_H, keep_H)])
-    if name == "classifier.bias":
+    if name == "classifier.bias" or (factorised and name == WORDS):
         return tensor
     return np.asarray(tensor[..., keep_H])
 

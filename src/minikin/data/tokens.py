@@ -6,7 +6,7 @@ Text larger than memory passes through once; at no time is more than one shard o
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,8 @@ from minikin.feed.template import TemplateError
 SHARD_ROWS: Final = 4096
 SHARD_CHARS: Final = 8_000_000
 FAULTS: Final = ("template", "special-token", "over-long")
+PLACES: Final = {"places": np.int64}
+DOCUMENT_BITS: Final = 36
 
 
 def write(
@@ -44,7 +46,8 @@ def write(
     """Tokenize a split into `folder` and return it memory-mapped, examples in an order drawn by `seed`.
 
     Prompts with completions, and chats, of more than `context` tokens are left out and told by row in `bag`; texts
-    stay whole, packing cuts them. `max_tokens` ends the documents before they exceed it.
+    stay whole, packing cuts them. `max_tokens` ends the documents before they exceed it. Of a speaker that notes
+    places, `places.npy` holds where each token begins, documents told apart by their number in the split.
 
     Raises:
         DataError: nothing is left to learn from; lists every fault found.
@@ -69,7 +72,7 @@ def write(
         shards.append(path)
         progress(done / len(order_N), f"{tokens:,} tokens")
     with atomic.folder(folder) as fresh:
-        _join(shards, fresh, max_tokens)
+        _join(shards, fresh, max_tokens, FIELDS | (PLACES if speaker.places else {}))
     if leave_nothing:
         shutil.rmtree(scratch)
     if not len(np.load(folder / "offsets.npy", mmap_mode="r")) > 1:
@@ -81,14 +84,16 @@ def write(
 
 def _shard(split: Split, indices: Array, kind: Kind, speaker: Speaker, context: int) -> dict[str, Any]:
     """Tokenize as many examples as one shard holds."""
-    rows: list[int] = []
+    numbers: list[int] = []
     texts: list[Text] = []
-    for row, text in _bounded(split, indices):
-        rows.append(row)
+    for number, text in _bounded(split, indices):
+        numbers.append(number)
         texts.append(text)
     found: dict[str, list[int]] = {fault: [] for fault in FAULTS}
     kept: list[Spoken] = []
-    for row, spoken in zip(rows, _said(texts, kind, speaker), strict=True):
+    places: list[Array] = []
+    for number, spoken in zip(numbers, _said(texts, kind, speaker), strict=True):
+        row = int(split.rows_N[number])
         if spoken is None:
             found["template"].append(row)
             continue
@@ -98,12 +103,16 @@ def _shard(split: Split, indices: Array, kind: Kind, speaker: Speaker, context: 
             found["over-long"].append(row)
         elif spoken.learnt_T.any():
             kept.append(spoken)
+            if spoken.places_T is not None:
+                places.append(np.where(spoken.places_T < 0, -1, (number << DOCUMENT_BITS) + spoken.places_T))
+    beside = {"places": np.concatenate([np.zeros(0, np.int64), *places])} if speaker.places else {}
     return {
         "ids": np.concatenate([np.zeros(0, np.int32), *(s.ids_T for s in kept)]),
         "learnt": np.concatenate([np.zeros(0, bool), *(s.learnt_T for s in kept)]),
         "lengths": np.array([len(s.ids_T) for s in kept], np.int64),
+        **beside,
         "taken": len(texts),
-        **{fault: np.array(numbers, np.int64) for fault, numbers in found.items()},
+        **{fault: np.array(rows, np.int64) for fault, rows in found.items()},
     }
 
 
@@ -111,7 +120,7 @@ def _bounded(split: Split, indices: Array) -> Iterator[tuple[int, Text]]:
     chars = 0
     for i in indices[:SHARD_ROWS]:
         text = split.texts[int(i)]
-        yield int(split.rows_N[i]), text
+        yield int(i), text
         chars += sum(map(len, text))
         if chars >= SHARD_CHARS:
             return
@@ -135,14 +144,14 @@ def _alone(chat: Any, speaker: Speaker) -> Spoken | None:
         return None
 
 
-def _join(shards: Sequence[Path], folder: Path, max_tokens: int | None) -> None:
+def _join(shards: Sequence[Path], folder: Path, max_tokens: int | None, fields: Mapping[str, Any]) -> None:
     """Write one memory-mappable file per field, a shard at a time; documents end before `max_tokens`."""
     lengths = [_lengths(path) for path in shards]
     offsets = np.concatenate([[0], np.cumsum(np.concatenate([np.zeros(0, np.int64), *lengths]))])
     if max_tokens is not None:
         offsets = offsets[: int(np.searchsorted(offsets, max_tokens, side="right"))]
     np.save(folder / "offsets.npy", offsets)
-    for name, dtype in FIELDS.items():
+    for name, dtype in fields.items():
         out = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (int(offsets[-1]),))
         at = 0
         for path in shards:

@@ -7,7 +7,6 @@ would be silently wrong, so what does not line up is refused.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -19,37 +18,11 @@ from minikin.feed.tokens import encode
 PROBE_TOKENS = 4096
 
 
-@dataclass(frozen=True)
-class Alignment:
-    """W tokens that both models have: their ids in each, and the rows of the student's output matrix.
+def align(student_json: str, teacher_json: str, student_rows: int, teacher_rows: int, texts: Sequence[str]) -> Array:
+    """The teacher's id of each of the student's rows (V,), found by their tokens; -1 for a row that only pads.
 
-    Rows of the student that stand for no shared token (padding) have no probability by the teacher.
-    """
-
-    student_ids_W: Array
-    teacher_ids_W: Array
-    student_rows: int
-
-    @property
-    def teacher_of(self) -> Array:
-        """The teacher's id of each of the student's (V,); -1 where there is none."""
-        out_V = np.full(self.student_rows, -1, np.int64)
-        out_V[self.student_ids_W] = self.teacher_ids_W
-        return out_V
-
-
-def same_rows(rows: int) -> Alignment:
-    """Both models share tokenizer and number of rows."""
-    return Alignment(np.arange(rows), np.arange(rows), rows)
-
-
-def align(
-    student_json: str, teacher_json: str, student_rows: int, teacher_rows: int, texts: Sequence[str]
-) -> Alignment:
-    """Line up two tokenizers by their tokens, for output matrices of so many rows; `texts` are tried through both.
-
-    Raises UserError when the student has tokens that the teacher lacks, when `texts` are split into other tokens, or
-    when a tokenizer has more tokens than its model has rows.
+    `texts` are tried through both tokenizers. Raises UserError when the student has tokens that the teacher lacks,
+    when `texts` are split into other tokens, or when a tokenizer has more tokens than its model has rows.
     """
     student, teacher = (Tokenizer.from_str(json).get_vocab() for json in (student_json, teacher_json))
     for whose, vocabulary, rows in (("student", student, student_rows), ("teacher", teacher, teacher_rows)):
@@ -62,23 +35,26 @@ def align(
     lacking = sorted(set(student) - set(teacher))
     if lacking:
         raise _different(f"{len(lacking)} of the student's tokens are not among the teacher's, {lacking[0]!r} first")
-    student_ids_W = np.array(sorted(student.values()), np.int64)
-    by_id = {i: token for token, i in student.items()}
-    teacher_ids_W = np.array([teacher[by_id[int(i)]] for i in student_ids_W], np.int64)
-    found = Alignment(student_ids_W, teacher_ids_W, student_rows)
-    _try(student_json, teacher_json, found.teacher_of, texts)
-    return found
+    teacher_of_V = np.full(student_rows, -1, np.int64)
+    for token, i in student.items():
+        teacher_of_V[i] = teacher[token]
+    _try(student_json, teacher_json, teacher_of_V, texts)
+    return teacher_of_V
 
 
-def matched(student_places_M2: Array, teacher_places_M2: Array) -> Array:
+def matched(student_M: Array, teacher_M: Array) -> Array:
     """Index of the teacher's token that follows the same text as each of the student's (M,); -1 where none does.
 
-    A place is (number of the document, character at which the token begins): two tokenizers that both cut there
-    predict from the same prefix, and what follows is then compared by `uld`.
+    Both are places as `feed.speech.Spoken` gives them, those of several documents told apart: two tokenizers that
+    both cut there predict from the same prefix, and what follows is then compared by `uld`. -1 is no place.
     """
-    at = {(int(document), int(character)): i for i, (document, character) in enumerate(teacher_places_M2)}
-    found = [at.get((int(document), int(character)), -1) for document, character in student_places_M2]
-    return np.array(found, np.int64)
+    student_M, teacher_M = np.asarray(student_M), np.asarray(teacher_M)
+    if not len(teacher_M):
+        return np.full(len(student_M), -1, np.int64)
+    order_M = np.argsort(teacher_M, kind="stable")
+    nearest_M = np.minimum(np.searchsorted(teacher_M, student_M, sorter=order_M), len(order_M) - 1)
+    found_M = order_M[nearest_M]
+    return np.where((teacher_M[found_M] == student_M) & (student_M >= 0), found_M, -1).astype(np.int64)
 
 
 def _try(student_json: str, teacher_json: str, teacher_of_V: Array, texts: Sequence[str]) -> None:
@@ -92,5 +68,5 @@ def _try(student_json: str, teacher_json: str, teacher_of_V: Array, texts: Seque
 def _different(why: str) -> UserError:
     return UserError(
         f"Teacher and student have different tokenizers: {why}. Give the student the teacher's tokenizer, or use the "
-        "objective 'uld', which compares sorted probabilities."
+        "objective 'uld', which compares sorted probabilities and needs no token in common."
     )

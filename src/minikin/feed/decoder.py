@@ -8,14 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from minikin.base.errors import UserError
-from minikin.base.types import Array
-from minikin.equations.sequence import FLOOR
-from minikin.feed.align import Alignment, same_rows
 from minikin.feed.rows import Tokens
 
 PROBE_IDS = 11
@@ -40,11 +36,6 @@ class Head:
         if self.scale != 1.0:
             logits_MV = logits_MV * self.scale
         return logits_MV if self.softcap is None else self.softcap * torch.tanh(logits_MV / self.softcap)
-
-    def rows(self, columns_V: Tensor) -> Head:
-        """The head for some of its tokens, in the order of `columns_V`."""
-        bias_V = None if self.bias_V is None else self.bias_V[columns_V]
-        return replace(self, weight_VH=self.weight_VH[columns_V], bias_V=bias_V)
 
 
 def states(model: nn.Module, tokens: Tokens, *, every: bool = False) -> tuple[Tensor, ...]:
@@ -117,40 +108,28 @@ def _close(a: Tensor, b: Tensor, close: float) -> bool:
 
 
 class Asked:
-    """A teacher asked about packed rows in the student's ids; frozen, and in evaluation mode.
+    """A teacher with the student's tokens, asked about packed rows; frozen, and in evaluation mode.
 
-    `alignment` says which tokens it shares with the student (default: all, in the same order); `head` is its output
-    matrix for those. `digest` identifies it in what is stored. Raises UserError as `head_of` does.
+    `head` is its output matrix. `digest` identifies it in what is stored. Raises UserError as `head_of` does.
     """
 
-    def __init__(self, model: nn.Module, alignment: Alignment | None = None, digest: str = "") -> None:
+    def __init__(self, model: nn.Module, digest: str = "") -> None:
         self.model = model.eval().requires_grad_(False)
-        head = head_of(model)
-        rows = head.weight_VH.shape[0]
-        self.alignment = alignment or same_rows(rows)
-        self.device, self.digest = head.weight_VH.device, digest
-        whole = np.array_equal(self.alignment.teacher_ids_W, np.arange(rows))
-        self.head = head if whole else head.rows(self._tensor(self.alignment.teacher_ids_W))
-        self._of_student_V = self._tensor(self.alignment.teacher_of)
+        self.head = head_of(model)
+        self.device, self.digest = self.head.weight_VH.device, digest
 
-    def _tensor(self, ids: Array) -> Tensor:
-        return torch.from_numpy(np.asarray(ids, np.int64)).to(self.device)
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the output matrix."""
+        return int(self.head.weight_VH.shape[0])
 
     @torch.no_grad()
     def states(self, tokens: Tokens, *, every: bool = False) -> tuple[Tensor, ...]:
-        """Hidden states (B, T, H) as `states` gives them, for tokens in the student's ids."""
-        here = tokens.to(self.device)
-        theirs_BT = self._of_student_V[here.ids_BT].clamp(min=0)  # padding may be a token that the teacher lacks
-        found = states(self.model, replace(here, ids_BT=theirs_BT), every=every)
+        """Hidden states (B, T, H) as `states` gives them, on the device of the tokens."""
+        found = states(self.model, tokens.to(self.device), every=every)
         return tuple(states_BTH.to(tokens.ids_BT.device) for states_BTH in found)
 
     def log_probs(self, hidden_MH: Tensor, temperature: float = 1.0) -> Tensor:
-        """Log-probabilities (M, V) over the student's rows, FLOOR where the teacher has no such token."""
-        logits_MW = self.head.logits(hidden_MH.to(self.device)) / temperature
-        log_p_MW = torch.log_softmax(logits_MW, -1).to(hidden_MH.device)
-        rows = self.alignment.student_rows
-        if log_p_MW.shape[1] == rows:
-            return log_p_MW
-        out_MV = log_p_MW.new_full((len(log_p_MW), rows), FLOOR)
-        out_MV[:, torch.from_numpy(self.alignment.student_ids_W).to(out_MV.device)] = log_p_MW
-        return out_MV
+        """Log-probabilities (M, V)."""
+        logits_MV = self.head.logits(hidden_MH.to(self.device)) / temperature
+        return torch.log_softmax(logits_MV, -1).to(hidden_MH.device)

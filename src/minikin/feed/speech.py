@@ -20,15 +20,22 @@ from minikin.base.types import Array
 from minikin.feed.template import Piece, TemplateError, pieces, render, special
 
 ANSWER: Final = "assistant"
+ANSWER_BITS: Final = 24
 
 
 @dataclass(frozen=True)
 class Spoken:
-    """One document as tokens: `ids_T`, which of them are learnt, and whether its text named a special token."""
+    """One document as tokens: `ids_T`, which of them are learnt, and whether its text named a special token.
+
+    `places_T`, where they were asked for, say where in the answers each learnt token begins, the same for every
+    tokenizer and chat template: answer · 2²⁴ + characters from the answer's first visible one. -1 for a token that is
+    not learnt, or that begins inside a character.
+    """
 
     ids_T: Array  # int32
     learnt_T: Array  # bool
     escaped: bool = False
+    places_T: Array | None = None  # int64
 
 
 @dataclass(frozen=True)
@@ -43,11 +50,12 @@ class _Run:
 class Speaker:
     """A tokenizer with its chat template: turns examples into tokens, many at once."""
 
-    def __init__(self, tokenizer_json: str, tokenizer_config: Mapping[str, Any]) -> None:
-        self.config = dict(tokenizer_config)
+    def __init__(self, tokenizer_json: str, tokenizer_config: Mapping[str, Any], *, places: bool = False) -> None:
+        self.config, self.places = dict(tokenizer_config), places
         spec = json.loads(tokenizer_json)
         self._whole = _plain(spec, special_as_text=False)
         # a stretch is read as it would be in the whole: only the first one may get a word mark put before it
+        spec["post_processor"] = None  # it would move where tokens begin, and puts nothing into a stretch
         self._readers = {
             "first": _plain(spec, special_as_text=True),
             "after": _plain(_without_prefix(spec, normalizer=False), special_as_text=True),
@@ -99,7 +107,12 @@ class Speaker:
             end = [] if self._end is None else [self._end]
             ids_T = np.concatenate([begin, spoken.ids_T, end]).astype(np.int32)
             learnt_T = np.arange(len(ids_T)) > 0
-            found.append(Spoken(ids_T, learnt_T, bool(self._special.search(text))))
+            places_T = None
+            if spoken.places_T is not None:
+                ending = [_visible(text)[1]] * len(end)
+                places_T = np.concatenate([[-1] * len(begin), spoken.places_T, ending]).astype(np.int64)
+                places_T[~learnt_T] = -1
+            found.append(Spoken(ids_T, learnt_T, bool(self._special.search(text)), places_T))
         return found
 
     def _cut(self, shown: Sequence[Piece], chat: Sequence[Mapping[str, str]]) -> Iterator[_Run | int | None]:
@@ -130,31 +143,80 @@ class Speaker:
     def _spoken(self, cut: Sequence[Sequence[_Run | int | None]], *, close: bool) -> list[Spoken]:
         """Tokenize all runs, those of one kind together, and put each document together."""
         runs = [run for parts in cut for run in parts if isinstance(run, _Run)]
-        read: dict[int, list[int]] = {}
+        read: dict[int, Any] = {}
         for place, reader in self._readers.items():
             mine = [run for run in runs if run.place == place and run.text]
+            # the fast way leaves out where tokens begin
+            encode = reader.encode_batch if self.places else reader.encode_batch_fast
             for run, encoding in zip(
-                mine, reader.encode_batch_fast([_clean(r.text) for r in mine], add_special_tokens=False), strict=True
+                mine, encode([_clean(r.text) for r in mine], add_special_tokens=False), strict=True
             ):
-                read[id(run)] = encoding.ids
+                read[id(run)] = encoding
         return [self._joined(parts, read, close) for parts in cut]
 
-    def _joined(self, parts: Sequence[_Run | int | None], read: Mapping[int, list[int]], close: bool) -> Spoken:
+    def _joined(self, parts: Sequence[_Run | int | None], read: Mapping[int, Any], close: bool) -> Spoken:
         ids: list[int] = []
         learnt: list[bool] = []
+        begins = _Begins()
         for part in parts:
             if isinstance(part, _Run):
-                tokens = read.get(id(part), [])
+                encoding = read.get(id(part))
+                tokens = encoding.ids if encoding else []
                 ids += tokens
                 learnt += [part.learnt] * len(tokens)
+                if self.places and encoding:
+                    begins.run(part, [begin for begin, _ in encoding.offsets])
             elif part is not None:
                 ids.append(part if part >= 0 else -1 - part)
                 learnt.append(part < 0)
+                begins.mark(learnt[-1])
         if close and self._end is not None and learnt and learnt[-1] and ids[-1] not in self._ids.values():
             ids.append(self._end)
             learnt.append(True)
+            begins.mark(True)
         learnt[:1] = [False] * len(learnt[:1])
-        return Spoken(np.array(ids, np.int32), np.array(learnt, bool), None in parts)
+        learnt_T = np.array(learnt, bool)
+        places_T = np.where(learnt_T, np.array(begins.places, np.int64), -1) if self.places else None
+        return Spoken(np.array(ids, np.int32), learnt_T, None in parts, places_T)
+
+
+class _Begins:
+    """Where each token of a document begins in the text that is learnt, counted anew for each answer."""
+
+    def __init__(self) -> None:
+        self.places: list[int] = []
+        self.answer, self.at, self.learning = -1, 0, False
+
+    def run(self, run: _Run, begins: Sequence[int]) -> None:
+        """Note the tokens of a stretch of text."""
+        if not run.learnt:
+            self.places += [-1] * len(begins)
+            self.learning = False
+            return
+        before, _ = (0, 0) if self.learning else self._open(run.text)
+        here = [self.at + begin - before for begin in begins]
+        # of tokens that begin in one character only the first one follows whole text
+        whole = [begin != last for begin, last in zip(begins, [None, *begins], strict=False)]
+        self.places += [self._place(at) if known else -1 for at, known in zip(here, whole, strict=True)]
+        self.at += len(run.text) - before
+
+    def mark(self, learnt: bool) -> None:
+        """Note a special token, which has no text of its own."""
+        self.places.append(self._place(self.at) if learnt and self.learning else -1)
+        self.learning = learnt and self.learning
+
+    def _open(self, text: str) -> tuple[int, int]:
+        self.answer, self.at, self.learning = self.answer + 1, 0, True
+        return _visible(text)
+
+    def _place(self, at: int) -> int:
+        return (self.answer << ANSWER_BITS) + at if at >= 0 else -1
+
+
+def _visible(text: str) -> tuple[int, int]:
+    """White space before a text, which templates cut off or put in, and the length of the rest, in characters."""
+    before = len(text) - len(text.lstrip())
+    return before, len(text) - before
 
 
 def _plain(spec: Mapping[str, Any], *, special_as_text: bool) -> Tokenizer:

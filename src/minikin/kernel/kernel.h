@@ -1,7 +1,7 @@
 /* minikin's kernel: answers with small text classifiers out of one flat, memory-mapped file.
  *
- * Letters in names are axes: T tokens, B texts, H hidden width, A attention width (heads x head width), F neurons,
- * C classes, K inputs and N outputs of a linear layer, G groups of 32 inputs. Rows are padded with zeros to
+ * Letters in names are axes: T tokens, B texts, H hidden width, E width of a factorised table of tokens, A attention
+ * width (heads x head width), F neurons, C classes, K inputs and N outputs of a linear layer, G groups of 32 inputs. Rows are padded with zeros to
  * multiples of 32.
  * Nothing here allocates, and nothing changes but the workspace that the caller brings: one model serves all threads.
  */
@@ -14,7 +14,7 @@
 #include "tokenizer.h"
 
 enum {
-    MK_VERSION = 1,
+    MK_VERSION = 2,      /* newest file that is read: 2 has a projection of its embeddings, 1 has none */
     MK_GROUP = 32,       /* inputs that share a scale in 4-bit weights */
     MK_MAX_LAYERS = 48,
     MK_ALIGN = 64
@@ -51,7 +51,7 @@ typedef struct {
     mk_tokenizer tokenizer;
     mk_table words, places;
     const float *types_2H, *norm;
-    mk_linear pooler, convolution, head;
+    mk_linear projection, pooler, convolution, head; /* projection.n is 0 where the table is as wide as the model */
     mk_layer layer[MK_MAX_LAYERS];
     int32_t widest;              /* floats of the widest row that any layer writes */
 } mk_model;

@@ -19,7 +19,8 @@ typedef struct {
 } section;
 
 enum {
-    TOKENIZER = 1, WORDS, PLACES, TYPES, NORM, QUERY, KEY_VALUE, OUT, NORM1, UP, DOWN, NORM2, POOLER, CONVOLUTION, HEAD
+    TOKENIZER = 1, WORDS, PLACES, TYPES, NORM, QUERY, KEY_VALUE, OUT, NORM1, UP, DOWN, NORM2, POOLER, CONVOLUTION, HEAD,
+    PROJECTION
 };
 
 typedef struct {
@@ -156,6 +157,7 @@ int mk_open(mk_model *m, const void *bytes, size_t size)
     header h;
     opening o;
     const section *tokenizer;
+    int32_t width; /* of the rows of tokens: the model's own, or less where a projection follows */
     memset(m, 0, sizeof *m);
     if (size < sizeof h || ((uintptr_t)bytes & (MK_ALIGN - 1)) != 0)
         return size < sizeof h ? MK_TRUNCATED : MK_MALFORMED;
@@ -176,9 +178,13 @@ int mk_open(mk_model *m, const void *bytes, size_t size)
     o.list = (const section *)(const void *)(o.bytes + sizeof h);
     o.count = h.sections;
     o.fault = 0;
-    for (uint32_t i = 0; i < o.count; i++)
+    width = h.hidden;
+    for (uint32_t i = 0; i < o.count; i++) {
         if (o.list[i].offset % MK_ALIGN != 0 || o.list[i].offset > size || o.list[i].size > size - o.list[i].offset)
             return MK_MALFORMED;
+        if (o.list[i].name == PROJECTION && h.kind == MK_ENCODER && o.list[i].columns < (uint32_t)h.hidden)
+            width = (int32_t)o.list[i].columns;
+    }
     m->kind = h.kind;
     m->layers = h.layers;
     m->hidden = h.hidden;
@@ -198,7 +204,9 @@ int mk_open(mk_model *m, const void *bytes, size_t size)
     if (m->kind == MK_ENCODER && ((uint32_t)m->tokenizer.cls_id >= m->tokenizer.vocab_size ||
                                   (uint32_t)m->tokenizer.sep_id >= m->tokenizer.vocab_size))
         return MK_MALFORMED; /* -1, where there is none, is too large as well */
-    m->words = table_of(&o, WORDS, (int32_t)m->tokenizer.vocab_size, m->hidden);
+    m->words = table_of(&o, WORDS, (int32_t)m->tokenizer.vocab_size, width);
+    if (width < m->hidden)
+        m->projection = linear_of(&o, PROJECTION, 0, m->hidden, width);
     if (m->kind == MK_ENCODER)
         open_encoder(m, &o);
     else if (m->window)
@@ -328,18 +336,22 @@ static void apply(const mk_path *p, const mk_linear *w, const float *x_TK, int32
     p->linear(w, r->integers_TK, r->scale_T, r->sum_TG, rows, y_TN, y_stride);
 }
 
+/* Tokens, projected where their table is factorised, plus places and types, normalised. */
 static void embed(const mk_model *m, const mk_path *p, const int32_t *ids, const mk_text *text_B, int32_t texts,
-                  room *r)
+                  int32_t tokens, room *r)
 {
+    const int32_t projected = m->projection.n > 0, e = projected ? m->projection.k : r->stride;
+    float *words_TE = projected ? r->y_TN : r->x_TH;
     int32_t t = 0;
+    for (int32_t i = 0; i < tokens; i++)
+        p->look_up(&m->words, ids[i], words_TE + (size_t)i * (size_t)e, NULL);
+    if (projected)
+        apply(p, &m->projection, words_TE, tokens, e, r, r->x_TH, r->stride);
     for (int32_t b = 0; b < texts; b++)
-        for (int32_t i = 0; i < text_B[b].length; i++, t++) {
-            float *x_H = r->x_TH + (size_t)t * (size_t)r->stride, *y_H = r->y_TN + (size_t)t * (size_t)r->stride;
-            const float *type_H = m->types_2H + (i >= text_B[b].second ? r->stride : 0);
-            p->look_up(&m->words, ids[t], x_H, type_H);
-            p->look_up(&m->places, i, y_H, NULL);
-        }
-    p->add_norm(r->x_TH, r->y_TN, m->norm, m->epsilon, t, m->hidden, r->stride);
+        for (int32_t i = 0; i < text_B[b].length; i++, t++)
+            p->look_up(&m->places, i, r->y_TN + (size_t)t * (size_t)r->stride,
+                       m->types_2H + (i >= text_B[b].second ? r->stride : 0));
+    p->add_norm(r->x_TH, r->y_TN, m->norm, m->epsilon, tokens, m->hidden, r->stride);
 }
 
 /* Everything of a layer behind its attention, in place. */
@@ -386,7 +398,7 @@ static void run_encoder(const mk_model *m, const mk_path *p, const int32_t *ids,
     int32_t tokens = 0;
     for (int32_t b = 0; b < texts; b++)
         tokens += text_B[b].length;
-    embed(m, p, ids, text_B, texts, r);
+    embed(m, p, ids, text_B, texts, tokens, r);
     for (int32_t i = 0; i < m->layers; i++) {
         int last = i == m->layers - 1;
         attend_layer(p, &m->layer[i], text_B, texts, tokens, last, r);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,10 +25,11 @@ class Writes(Protocol):
 
 @dataclass(frozen=True)
 class Written:
-    """What was written to N prompts, which of it is exact, and how long each answer took."""
+    """What was written to N prompts, which of it is exact, how much of it is shared, and how long each answer took."""
 
     answers: tuple[str, ...]
     exact_N: Array
+    rouge_l_N: Array
     latency_ms_N: Array
     prefill_tokens_per_s: float
     decode_tokens_per_s: float
@@ -35,14 +37,16 @@ class Written:
 
     def summary(self, seed: int) -> dict[str, Any]:
         """Plain values; `accuracy` is the share of exact answers, as the classifiers' tables have it."""
-        exact = {
+        right = {
             "accuracy": float(self.exact_N.mean()),
             "accuracy_interval": list(intervals.mean_interval(self.exact_N, seed=seed)),
+            "rouge_l": float(self.rouge_l_N.mean()),
+            "rouge_l_interval": list(intervals.mean_interval(self.rouge_l_N, seed=seed)),
         }
         if not len(self.latency_ms_N):
-            return exact
+            return right
         return {
-            **exact,
+            **right,
             "latency_ms_p50": float(np.percentile(self.latency_ms_N, 50)),
             "latency_ms_p95": float(np.percentile(self.latency_ms_N, 95)),
             "prefill_tokens_per_s": self.prefill_tokens_per_s,
@@ -70,11 +74,10 @@ def written(
         completions.append(ask(prompt))
         took.append(1e3 * (time.perf_counter() - started))
         progress((i + 1) / len(prompts), f"{i + 1:,} answers")
-    exact_N = np.array([same(c.text, r) for c, r in zip(completions, references, strict=True)], float)
-    timings = [c.timing for c in completions]
+    texts, timings = tuple(c.text for c in completions), [c.timing for c in completions]
     return Written(
-        tuple(c.text for c in completions),
-        exact_N,
+        texts,
+        *_right(texts, references),
         np.array(took),
         _rate(sum(t.read for t in timings), sum(t.prefill_s for t in timings)),
         _rate(sum(max(0, t.written - 1) for t in timings), sum(t.decode_s for t in timings)),
@@ -84,8 +87,30 @@ def written(
 
 def quoted(answers: Sequence[str], references: Sequence[str]) -> Written:
     """Answers that were not written here, compared with people's: nothing is known of their speed."""
-    exact_N = np.array([same(a, r) for a, r in zip(answers, references, strict=True)], float)
-    return Written(tuple(answers), exact_N, np.zeros(0), 0.0, 0.0, 0.0)
+    return Written(tuple(answers), *_right(answers, references), np.zeros(0), 0.0, 0.0, 0.0)
+
+
+def _right(answers: Sequence[str], references: Sequence[str]) -> tuple[Array, Array]:
+    both = list(zip(answers, references, strict=True))
+    return np.array([same(*pair) for pair in both], float), np.array([rouge_l(*pair) for pair in both], float)
+
+
+def rouge_l(answer: str, reference: str) -> float:
+    """F₁ of the longest common subsequence of words, without regard to case (ROUGE-L, Lin 2004, equations 2 to 4).
+
+    The subsequence is found bit-parallel (Hyyrö 2004): a zero in `left` is a word of the answer that is in it.
+    """
+    ours, theirs = (re.findall(r"\w+", text.casefold()) for text in (answer, reference))
+    if not ours or not theirs:
+        return float(ours == theirs)
+    at: dict[str, int] = {}
+    for i, word in enumerate(ours):
+        at[word] = at.get(word, 0) | 1 << i
+    whole = left = (1 << len(ours)) - 1
+    for word in theirs:
+        taken = left & at.get(word, 0)
+        left = ((left + taken) | (left - taken)) & whole
+    return 2 * (len(ours) - left.bit_count()) / (len(ours) + len(theirs))
 
 
 def _rate(tokens: int, seconds: float) -> float:

@@ -16,7 +16,9 @@ from minikin.base.errors import UserError
 from minikin.base.types import Array, QuantizedTensor, Student
 from minikin.package import onnx, tokenizer_section
 
-VERSION: Final = 1
+VERSION: Final = 2
+"""Newest version that is written: files without a projection are version 1, which older kernels read too."""
+
 ALIGN: Final = 64
 GROUP: Final = 32
 LANES: Final = 16
@@ -43,6 +45,7 @@ NAMES: Final = {
             "pooler",
             "convolution",
             "head",
+            "projection",
         ),
         1,
     )
@@ -98,6 +101,8 @@ class _Writer:
         heads, layers = int(config["num_attention_heads"]), int(config["num_hidden_layers"])
         self.numbers = {"layers": layers, "activation": ACTIVATIONS[config.get("hidden_act", "gelu")]}
         self.table("words", self.tensors[f"{part}.word_embeddings.weight"])
+        if (projection := self.tensors.get(f"{part}.word_embeddings.projection.weight")) is not None:
+            self.product("projection", _joined([projection]), np.zeros(int(config["hidden_size"]), np.float32))
         self.table(
             "places", onnx.first_rows(self.tensors[f"{part}.position_embeddings.weight"], self.student.max_length)
         )
@@ -187,11 +192,12 @@ class _Writer:
             self.numbers.get("window", 0),
             self.numbers.get("mean_max", 0),
         ]
+        version = VERSION if any(number == NAMES["projection"] for number, *_ in self.sections) else 1
         rest = HEADER.pack(
-            b"minikin\0", VERSION, 0, at, len(self.sections), *values, float(config.get("layer_norm_eps", 1e-12))
+            b"minikin\0", version, 0, at, len(self.sections), *values, float(config.get("layer_norm_eps", 1e-12))
         )[16:]
         whole = rest + listed + body
-        return struct.pack("<8sII", b"minikin\0", VERSION, zlib.crc32(whole)) + whole
+        return struct.pack("<8sII", b"minikin\0", version, zlib.crc32(whole)) + whole
 
 
 def tiles(weights: QuantizedTensor, bias_N: Array) -> bytes:

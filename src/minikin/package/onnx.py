@@ -79,6 +79,10 @@ class _Bert:
         """Words + positions + token types, normalised: (B, T, H)."""
         graph, part = self.graph, "bert.embeddings"
         words = graph.gather(self.tensor(f"{part}.word_embeddings.weight"), "input_ids")
+        projection = f"{part}.word_embeddings.projection.weight"
+        if projection in self.student.tensors:
+            nothing_H = np.zeros(int(self.student.config["hidden_size"]), np.float32)
+            words = graph.linear(words, self.tensor(projection), nothing_H)
         table = graph.table(first_rows(self.tensor(f"{part}.position_embeddings.weight"), self.student.max_length))
         types = self.array(f"{part}.token_type_embeddings.weight")
         if not self.typed:

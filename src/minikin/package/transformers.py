@@ -14,8 +14,19 @@ from minikin.base.types import Array, Student
 from minikin.package import decoder
 
 NOT_CONFIG: Final = frozenset(
-    {"_name_or_path", "torch_dtype", "transformers_version", "id2label", "label2id", "architectures", "num_labels"}
+    {
+        "_name_or_path",
+        "torch_dtype",
+        "transformers_version",
+        "id2label",
+        "label2id",
+        "architectures",
+        "num_labels",
+        "embedding_size",
+    }
 )
+WORDS: Final = "bert.embeddings.word_embeddings.weight"
+PROJECTION: Final = "bert.embeddings.word_embeddings.projection.weight"
 TYPES: Final = "bert.embeddings.token_type_embeddings.weight"
 SPECIAL_TOKENS: Final = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
@@ -25,12 +36,20 @@ def write(folder: Path, student: Student) -> None:
     if student.family == "decoder":
         decoder.write(folder, student)
         return
-    plain = student.dequantized()
-    arrays = {name: np.asarray(value, np.float32) for name, value in plain.tensors.items()}
+    arrays = plain(student)
     atomic.write_json(folder / "config.json", config(student, arrays))
     write_tokenizer(folder, student, typed=len(arrays[TYPES]) > 1)
     safetensors = extras.need("safetensors.numpy")
     atomic.write_bytes(folder / "model.safetensors", safetensors.save(arrays, {"format": "pt"}))
+
+
+def plain(student: Student) -> dict[str, Array]:
+    """Return an encoder's float32 weights by BERT's own names; a factorised table is multiplied out."""
+    arrays = {name: np.asarray(value, np.float32) for name, value in student.dequantized().tensors.items()}
+    projection_HE = arrays.pop(PROJECTION, None)
+    if projection_HE is not None:
+        arrays[WORDS] = arrays[WORDS] @ projection_HE.T
+    return arrays
 
 
 def config(student: Student, arrays: Mapping[str, Array]) -> dict[str, Any]:

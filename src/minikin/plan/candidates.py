@@ -23,7 +23,10 @@ OVERHEAD_BYTES = {"encoder": 12_000, "static": 1_000}
 
 @dataclass(frozen=True)
 class Candidate:
-    """A student that could be made. `heads`, `layers` and `feed_forward` are 0 for static ones."""
+    """A student that could be made. `heads`, `layers` and `feed_forward` are 0 for static ones.
+
+    `embedding` is the width of a factorised table of tokens, 0 for one as wide as the student.
+    """
 
     family: Family
     start: Literal["cut", "grown"]
@@ -32,14 +35,16 @@ class Candidate:
     heads: int = 0
     feed_forward: int = 0
     window: int = 0
+    embedding: int = 0
     schemes: tuple[Scheme, ...] = field(default=("int8", "int4", "int4-int8"))
 
     @property
     def name(self) -> str:
-        """Readable and unique: `cut 2x192/384`, `static 128`, `static 128 w3`."""
+        """Readable and unique: `cut 2x192/384`, `cut 4x384/768 e128`, `static 128`, `static 128 w3`."""
         if self.family == "static":
             return f"static {self.hidden}" + (f" w{self.window}" if self.window else "")
-        return f"{self.start} {self.layers}x{self.hidden}/{self.feed_forward}"
+        narrow = f" e{self.embedding}" if self.embedding else ""
+        return f"{self.start} {self.layers}x{self.hidden}/{self.feed_forward}{narrow}"
 
     def weights(self, vocabulary: int, positions: int, classes: int) -> tuple[int, int]:
         """Weights of the embeddings and of everything else."""
@@ -47,8 +52,9 @@ class Candidate:
         if self.family == "static":
             features = 2 * h if self.window else h
             return vocabulary * h, self.window * 2 * h * h + features * classes
-        layer = 4 * h * h + 2 * h * self.feed_forward
-        return vocabulary * h, self.layers * layer + h * h + h * classes + positions * h
+        layer, e = 4 * h * h + 2 * h * self.feed_forward, self.embedding
+        rest = self.layers * layer + h * h + h * classes + positions * h
+        return vocabulary * (e or h), rest + e * h
 
     def size_mib(self, scheme: str, vocabulary: int, positions: int, classes: int, tokenizer_bytes: int) -> float:
         """Forecast of model and tokenizer, in MiB; the measured size replaces it."""

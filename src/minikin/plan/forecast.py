@@ -33,7 +33,10 @@ class Machine:
 
 @dataclass(frozen=True)
 class Shape:
-    """What decides a model's cost: `layers` is 0 for a static one, `window` the width of its convolution."""
+    """What decides a model's cost: `layers` is 0 for a static one, `window` the width of its convolution.
+
+    `embedding` is the width of a factorised table of tokens, else 0.
+    """
 
     layers: int
     hidden: int
@@ -41,18 +44,19 @@ class Shape:
     vocabulary: int
     classes: int
     window: int = 0
+    embedding: int = 0
 
     @property
     def embedding_weights(self) -> int:
         """Weights of the token table."""
-        return self.vocabulary * self.hidden
+        return self.vocabulary * (self.embedding or self.hidden)
 
     @property
     def other_weights(self) -> int:
-        """Weights of layers, convolution, pooler and head."""
+        """Weights of layers, convolution, projection of embeddings and head."""
         layer = 4 * self.hidden**2 + 2 * self.hidden * self.feed_forward
         mixing = self.window * 2 * self.hidden**2 if self.window else 0
-        return self.layers * layer + mixing + self.hidden * self.classes
+        return self.layers * layer + mixing + self.hidden * (self.embedding + self.classes)
 
     def gflop(self, tokens: float) -> float:
         """10⁹ floating-point operations of a forward pass over one text of so many tokens."""

@@ -19,13 +19,18 @@ WRITTEN = ("auto", "f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m")
 """Ways to store weights, of classifiers and of decoders."""
 
 SORTING = ("kl", "mse", "gold", "pooled", "hidden", "attention", "relations", "rkd_distance", "rkd_angle")
-WRITING = ("kl", "reverse_kl", "js", "skew_kl", "gold", "uld")
+WRITING = ("kl", "reverse_kl", "js", "skew_kl", "uld", "hidden", "gold")
 """Objectives of the two tasks."""
+
+LIVE = ("hidden",)
+"""Objectives of decoders that need the teacher in memory while the student learns."""
+
+SHAPE = ("size", "layers", "hidden", "heads", "kv_heads", "feed_forward")
 
 REMOTE = ("key_env", "system", "max_tokens", "logprobs", "price_in", "price_out", "limit", "concurrency", "timeout_s",
           "retries")  # fmt: skip
-LOCAL = ("size", "revision", "epochs", "learning_rate", "batch", "label_smoothing", "freeze_embeddings", "precision",
-         "fit")  # fmt: skip
+LOCAL = ("size", "revision", "epochs", "learning_rate", "batch", "label_smoothing", "dropout", "freeze_embeddings",
+         "precision", "fit")  # fmt: skip
 """Keys of teachers behind an endpoint, and of those that run here."""
 
 LONGEST_READ = 512
@@ -35,7 +40,14 @@ STATIC_WIDTHS = (32, 256)
 
 def contradictions(recipe: Recipe) -> list[Contradiction]:
     """Return every pair of settings that can't both hold."""
-    return [*_task(recipe), *_data(recipe), *_teacher(recipe), *_objectives(recipe), *_student(recipe)]
+    return [
+        *_task(recipe),
+        *_data(recipe),
+        *_teacher(recipe),
+        *_objectives(recipe),
+        *_student(recipe),
+        *(_decoder(recipe) if recipe.task == "generate" else _no_decoder(recipe)),
+    ]
 
 
 def _task(recipe: Recipe) -> Iterator[Contradiction]:
@@ -53,7 +65,7 @@ def _task(recipe: Recipe) -> Iterator[Contradiction]:
             yield f"distil.objectives.{i}.name", f"the task {recipe.task} has {', '.join(terms)}"
     if not writes and recipe.data.max_length > LONGEST_READ:
         yield "data.max_length", f"the task classify reads at most {LONGEST_READ} tokens of a text"
-    temperatures = {o.temperature for o in recipe.distil.objectives if o.name != "gold"}
+    temperatures = {o.temperature for o in recipe.distil.objectives if o.name not in ("gold", "hidden")}
     if writes and len(temperatures) > 1:
         yield "distil.objectives", "compare distributions at several temperatures, and signals are stored at one"
 
@@ -75,9 +87,6 @@ def _teacher(recipe: Recipe) -> Iterator[Contradiction]:
     if teacher is not None and teacher.endpoint is not None:
         yield from _endpoint(recipe, teacher)
         return
-    for i, objective in enumerate(recipe.distil.objectives):
-        if objective.name == "uld" and teacher is not None and recipe.task == "generate":
-            yield f"distil.objectives.{i}.name", "'uld' is for the log-probabilities of a teacher.endpoint; use kl"
     if recipe.data.json_schema is not None:
         yield "data.json_schema", "is what the answers of a teacher.endpoint are checked by, and there is none"
     if teacher is not None:
@@ -85,7 +94,7 @@ def _teacher(recipe: Recipe) -> Iterator[Contradiction]:
         return
     if recipe.budget.keep is not None:
         yield "budget.keep", "is a share of the teacher's accuracy, and there is no teacher"
-    if recipe.student.start == "cut":
+    if recipe.student.start == "cut" and not recipe.student.model:
         yield "student.start", "a cut student is made from the teacher, and there is no teacher; use grown"
     for i, objective in enumerate(recipe.distil.objectives):
         if objective.name != "gold":
@@ -107,7 +116,7 @@ def _endpoint(recipe: Recipe, teacher: TeacherSpec) -> Iterator[Contradiction]:
         yield "teacher.limit", "limits nothing without price_in and price_out"
     if recipe.data.kind == "text":
         yield "data.kind", "'text' has no prompts that an endpoint could answer; give pairs or chats"
-    if recipe.student.start == "cut":
+    if recipe.student.start == "cut" and not recipe.student.model:
         yield "student.start", "a cut student is made from the teacher's weights, which stay at the endpoint; use grown"
     for i, objective in enumerate(recipe.distil.objectives):
         at = f"distil.objectives.{i}"
@@ -177,7 +186,7 @@ def _student(recipe: Recipe) -> Iterator[Contradiction]:
         except KeyError as error:
             yield "student.size", str(error.args[0])
     if student.family == "static":
-        for key in ("layers", "heads", "feed_forward"):
+        for key in ("layers", "heads", "feed_forward", "embedding"):
             if getattr(student, key) is not None:
                 yield f"student.{key}", "a static student has none; use family encoder"
         if student.start == "cut":
@@ -189,7 +198,49 @@ def _student(recipe: Recipe) -> Iterator[Contradiction]:
             yield "prune.keep", "a static student has no neurons to prune"
         return
     hidden = student.hidden or (size.hidden if size else None)
+    if student.embedding is not None and recipe.task == "generate":
+        yield "student.embedding", "is the width of an encoder's table, and a decoder's is as wide as the decoder"
+        return
+    wide = hidden or (ladder.shape("tiny").hidden if student.layers else None)
+    if student.embedding and wide and student.embedding >= wide:
+        yield "student.embedding", f"a factorised table is narrower than the student, which is {wide} wide"
     heads = student.heads or (size.heads if size else None)
     if hidden and heads and hidden % heads:
         at = "student.heads" if student.heads else "student.hidden"
         yield at, f"hidden {hidden} can't be divided among {heads} heads"
+
+
+def _no_decoder(recipe: Recipe) -> Iterator[Contradiction]:
+    """Settings that classifiers do not have."""
+    given = {
+        "student.model": recipe.student.model,
+        "distil.on_policy": recipe.distil.on_policy,
+        "train.adapter": recipe.train.adapter,
+        "train.precision": recipe.train.precision != "fp32",
+        "train.checkpointing": recipe.train.checkpointing,
+    }
+    yield from ((key, "is of the task generate; leave it out") for key, value in given.items() if value)
+
+
+def _decoder(recipe: Recipe) -> Iterator[Contradiction]:
+    """A student's own checkpoint, adapters, and a teacher that is there while the student learns."""
+    student, teacher = recipe.student, recipe.teacher
+    here = teacher if teacher and not teacher.endpoint else None
+    if student.model:
+        if student.start == "grown":
+            yield "student.start", "a grown student has new weights, and student.model has its own; leave one out"
+        if student.start == "auto":
+            shaped = [key for key in SHAPE if getattr(student, key) is not None]
+            yield from ((f"student.{key}", "student.model has its own; use start: cut to change it") for key in shaped)
+    elif recipe.train.adapter and (student.start == "grown" or not (here and here.model)):
+        yield "train.adapter", "learns beside trained weights, and a grown student has none; give student.model"
+    names = [objective.name for objective in recipe.distil.objectives]
+    live = [f"distil.objectives.{i}.name" for i, name in enumerate(names) if name in LIVE]
+    live += ["distil.on_policy"] if recipe.distil.on_policy else []
+    for key in live:
+        if not (here and (here.model or here.size)) and (here or key == "distil.on_policy"):
+            yield key, "needs a teacher that is in memory while the student learns: teacher.model or teacher.size"
+        if "uld" in names:
+            yield key, "needs a teacher with the student's tokenizer, and 'uld' is for one with another"
+    if recipe.distil.on_policy and set(names) <= {"gold"}:
+        yield "distil.on_policy", "needs an objective beside gold: no person has written what the student writes"

@@ -21,7 +21,7 @@ HUB = "hf:"
 def read(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read the recipe at `path`, with `overrides` of the form `key.sub=value` laid over it.
 
-    Relative data paths, and a teacher that is a folder, are resolved against the recipe's folder.
+    Relative data paths, and a teacher or student that is a folder, are resolved against the recipe's folder.
 
     Raises:
         RecipeError: the file can't be read, or has faults; lists all of them.
@@ -100,8 +100,10 @@ def _resolved(recipe: Recipe, folder: Path) -> Recipe:
         for key, name in files.items()
         if name is not None and not name.startswith(HUB)
     }
-    teacher = recipe.teacher
-    here = teacher is not None and teacher.endpoint is None
-    if teacher is not None and here and teacher.model and (local := folder / Path(teacher.model).expanduser()).exists():
-        teacher = teacher.model_copy(update={"model": str(local.resolve())})
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update=changed), "teacher": teacher})
+    models: dict[str, Any] = {"teacher": recipe.teacher, "student": recipe.student}
+    for key, spec in models.items():
+        if spec is None or not spec.model or getattr(spec, "endpoint", None):
+            continue
+        if (local := folder / Path(spec.model).expanduser()).exists():
+            models[key] = spec.model_copy(update={"model": str(local.resolve())})
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update=changed), **models})

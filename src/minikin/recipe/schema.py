@@ -128,6 +128,7 @@ class TeacherSpec(EndpointKeys):
     learning_rate: float = Field(default=2e-4, gt=0, le=1, description="Peak step size of AdamW")
     batch: int = Field(default=32, ge=1, le=65536, description="Texts in each step")
     label_smoothing: float = Field(default=0.1, ge=0, lt=1, description="Share of probability spread over all labels")
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="classify: share of values zeroed while tuning")
     freeze_embeddings: bool = Field(default=True, description="Keep the token embeddings as they are while tuning")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto",
@@ -153,16 +154,25 @@ class StudentSpec(Section):
     family: Literal["auto", "static", "encoder", "decoder"] = Field(
         default="auto", description="Kind of model; auto: they compete"
     )
+    model: str | None = Field(
+        default=None, min_length=1, description="generate: folder or Hub name of a checkpoint that it begins as"
+    )
     size: str | None = Field(default=None, description=f"Point on the ladder: {', '.join(ladder.ENCODERS)}")
     layers: int | None = Field(default=None, ge=1, le=48, description="Transformer layers")
     hidden: int | None = Field(default=None, ge=8, le=4096, description="Width of the token vectors")
+    embedding: int | None = Field(
+        default=None,
+        ge=8,
+        le=4096,
+        description="Width of the table of tokens (encoder), projected to `hidden`; absent: as wide as `hidden`",
+    )
     heads: int | None = Field(default=None, ge=1, le=128, description="Attention heads; divides `hidden`")
     kv_heads: int | None = Field(
         default=None, ge=1, le=128, description="Heads of keys and values (decoder); divides `heads`"
     )
     feed_forward: int | None = Field(default=None, ge=8, le=32768, description="Neurons of each feed-forward layer")
     start: Literal["auto", "cut", "grown"] = Field(
-        default="auto", description="cut: from the teacher's weights; grown: new"
+        default="auto", description="cut: from the weights of the teacher (or of `model`); grown: new"
     )
     vocabulary: int | None = Field(
         default=None, ge=64, le=1_000_000, description="Pieces kept; absent: decided by the data"
@@ -177,6 +187,7 @@ class Objective(Section):
         "reverse_kl",
         "js",
         "skew_kl",
+        "uld",
         "mse",
         "gold",
         "pooled",
@@ -185,10 +196,9 @@ class Objective(Section):
         "relations",
         "rkd_distance",
         "rkd_angle",
-        "uld",
     ] = Field(
-        description="Response: kl, mse, gold, and for generate reverse_kl, js, skew_kl, and of an endpoint uld; "
-        "feature: pooled, hidden, attention; relation: relations, rkd_*"
+        description="Response: kl, mse, gold, and for generate reverse_kl, js, skew_kl, uld (a teacher with another "
+        "tokenizer, or an endpoint); feature: pooled, hidden, attention; relation: relations, rkd_*"
     )
     weight: float = Field(default=1.0, gt=0, le=1e6, description="Factor of this term in the sum")
     temperature: float = Field(default=2.0, gt=0, le=100, description="Softens both sides' probabilities (kl)")
@@ -217,6 +227,9 @@ class DistilSpec(Section):
     top_k: int = Field(
         default=32, ge=1, le=4096, description="generate: tokens of each of the teacher's distributions that are kept"
     )
+    on_policy: float = Field(
+        default=0.0, ge=0, le=1, description="generate: share of batches whose answers the student writes itself (GKD)"
+    )
     augment: int = Field(
         default=4, ge=0, le=100, description="Changed copies of each training text for the teacher; 0: none"
     )
@@ -238,6 +251,16 @@ class PruneSpec(Section):
     recovery_epochs: int = Field(default=2, ge=0, le=1000, description="Passes over the texts after the cut")
 
 
+class AdapterSpec(Section):
+    """A few weights that learn beside frozen ones, and are merged into them before packaging."""
+
+    kind: Literal["lora", "dora"] = Field(default="lora", description="lora, or dora: a learnt length of each column")
+    rank: int = Field(default=16, ge=1, le=4096, description="Width of what is learnt beside each linear layer")
+    alpha: float | None = Field(
+        default=None, gt=0, le=1e6, description="What is learnt counts alpha / rank times; absent: twice the rank"
+    )
+
+
 class TrainSpec(Section):
     """The training loop of the student."""
 
@@ -248,6 +271,21 @@ class TrainSpec(Section):
     )
     patience: int = Field(default=3, ge=1, le=1000, description="Epochs without progress on validation before it stops")
     threads: int | None = Field(default=None, ge=1, le=1024, description="Processor threads; absent: all")
+    adapter: AdapterSpec | None = Field(
+        default=None, description="generate: learn only {kind, rank, alpha} beside a checkpoint; absent: all weights"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="fp32", description="generate: of matrix products; auto: bf16 where hardware has it"
+    )
+    dropout: float = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="generate: share of values zeroed while a decoder is grown on pairs or chats",
+    )
+    checkpointing: bool = Field(
+        default=False, description="generate: compute each layer twice, and hold less in memory while training"
+    )
 
 
 class GateSpec(Section):

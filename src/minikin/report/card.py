@@ -198,9 +198,12 @@ def provenance(story: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     """Where it comes from: teacher with licence, data, recipe, seeds."""
     teacher, counts = about_teacher(manifest), part(story, "data", "counts") or {}
     licence = f", licence {flat(teacher['licence'])}" if teacher["licence"] else ""
+    base = about_teacher(manifest, "base")
+    its_licence = f", licence {flat(base['licence'])}" if base["licence"] else ""
     trained = words.join([f"{n:,} {name}" for name, n in counts.items() if number(n)])
     facts = [
         ("Teacher", f"{flat(teacher['name'])}{licence}" if teacher["name"] else "none; trained from gold labels"),
+        ("Began as", f"{flat(base['name'])}{its_licence}" if base["name"] else ""),
         ("Texts", trained),
         ("Seeds", ", ".join(f"{k} {v}" for k, v in (part(story, "seeds") or {}).items())),
         ("Recipe SHA-256", f"`{manifest['recipe_sha256']}`" if manifest.get("recipe_sha256") else ""),
@@ -209,9 +212,12 @@ def provenance(story: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     return "\n".join(f"- {name}: {value}" for name, value in facts if value)
 
 
-def about_teacher(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Name and licence of the teacher, empty where unknown; the manifest holds a mapping, a name or None."""
-    teacher = manifest.get("teacher")
+def about_teacher(manifest: Mapping[str, Any], key: str = "teacher") -> dict[str, str]:
+    """Name and licence of the teacher (or of the `base` that a student began as), empty where unknown.
+
+    The manifest holds a mapping, a name or None.
+    """
+    teacher = manifest.get(key)
     if isinstance(teacher, str):
         return {"name": teacher, "licence": ""}
     if not isinstance(teacher, Mapping):

@@ -39,7 +39,9 @@ def card(story: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
 
 def _metadata(name: str, story: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The front matter that the Hub reads; see https://huggingface.co/docs/hub/model-cards."""
-    teacher, student = about_teacher(manifest), part(story, "measurements", "student") or {}
+    student = part(story, "measurements", "student") or {}
+    # weights of a checkpoint stay its own, and so does its licence
+    origin = about_teacher(manifest, "base" if manifest.get("base") else "teacher")
     metrics = [
         {"type": kind, "name": title, "value": round(value, 6)}
         for key, kind, title in (("accuracy", "exact_match", "Exact match"), ("perplexity", "perplexity", "Perplexity"))
@@ -48,11 +50,11 @@ def _metadata(name: str, story: Mapping[str, Any], manifest: Mapping[str, Any]) 
     task = {"type": "text-generation", "name": "Text generation"}
     results = [{"task": task, "dataset": {"type": slug(name), "name": name, "split": "test"}, "metrics": metrics}]
     metadata: dict[str, Any] = {
-        "license": teacher["licence"],
+        "license": origin["licence"],
         "pipeline_tag": "text-generation",
         "library_name": "transformers",
         "tags": ["minikin", "knowledge-distillation", "quantized", "gguf"],
-        "base_model": teacher["name"] if HUB_NAME.fullmatch(teacher["name"]) else None,
+        "base_model": origin["name"] if HUB_NAME.fullmatch(origin["name"]) else None,
         "model-index": [{"name": name, "results": results}] if metrics else None,
     }
     return {key: value for key, value in metadata.items() if value}
@@ -88,7 +90,7 @@ def _use(story: Mapping[str, Any]) -> str:
 def _table(story: Mapping[str, Any]) -> str:
     """Teacher, student and baselines side by side."""
     measured = part(story, "measurements") or {}
-    lines = ["| | exact | 95 % interval | perplexity | size | p50 | tokens/s |", "|---|---:|---:|---:|---:|---:|---:|"]
+    lines = ["| | exact | 95 % interval | ROUGE-L | perplexity | size | p50 | tokens/s |", "|---" + "|---:" * 7 + "|"]
     for who, title in ROWS.items():
         m = measured.get(who)
         if not isinstance(m, Mapping):
@@ -97,6 +99,7 @@ def _table(story: Mapping[str, Any]) -> str:
         cells = [
             words.percent(m.get("accuracy")),
             f"{words.percent(low)} to {words.percent(high)}" if number(low) is not None else words.NONE,
+            words.percent(m.get("rouge_l")),
             words.significant(m.get("perplexity")),
             words.mib(m.get("size_mib")),
             words.ms(m.get("latency_ms_p50")),
@@ -107,9 +110,9 @@ def _table(story: Mapping[str, Any]) -> str:
     where = f" on {flat(str(processor))}" if processor else ""
     whose = "the teacher's" if story.get("agreement") else "people's"
     return "\n".join(lines) + (
-        f"\n\nExact: the same JSON value as {whose} answer, or the same text. Perplexity is of {whose} answers. This "
-        f"model as the packaged file answers in llama.cpp, one prompt at a time, one thread{where}. The whole story "
-        "is in `report.html`."
+        f"\n\nExact: the same JSON value as {whose} answer, or the same text. ROUGE-L: the share of words in "
+        f"common, in order. Perplexity is of {whose} answers. This model as the packaged file answers in llama.cpp, "
+        f"one prompt at a time, one thread{where}. The whole story is in `report.html`."
     )
 
 

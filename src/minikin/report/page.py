@@ -130,6 +130,7 @@ def _sides(story: Mapping[str, Any]) -> dict[str, Any]:
         (LATENCY, "p50", words.ms),
         ("latency_ms_p95", "p95", words.ms),
         ("throughput_per_s", "Texts/s", words.significant),
+        ("rouge_l", "ROUGE-L", words.percent),
         ("perplexity", "Perplexity", words.significant),
         ("decode_tokens_per_s", "Tokens/s", words.significant),
     ]

@@ -48,6 +48,10 @@ def candidates_of(recipe: Recipe, teacher_shape: tuple[int, int, int, int] | Non
             "student.start: cut needs a bert-shaped teacher with enough layers and width. "
             "Use start: grown, or another teacher."
         )
+    if width := spec.embedding:  # it asks for a factorised table: encoders that are wider
+        found = [replace(c, embedding=width) for c in found if c.family == "encoder" and c.hidden > width]
+        if not found:
+            raise UserError(f"student.embedding: no encoder that competes is wider than {width}. Name student.hidden.")
     return [replace(c, schemes=schemes) for c in found]
 
 
@@ -56,7 +60,8 @@ def _named(recipe: Recipe, teacher_shape: tuple[int, int, int, int] | None) -> C
     spec = recipe.student
     family = "static" if spec.family == "static" else "encoder"
     numbers = {"layers": spec.layers, "hidden": spec.hidden, "heads": spec.heads, "feed_forward": spec.feed_forward}
-    return point(family, spec.size or "tiny", spec.start, teacher_shape, **numbers)
+    named = point(family, spec.size or "tiny", spec.start, teacher_shape, **numbers)
+    return replace(named, embedding=spec.embedding or 0)
 
 
 def point(

@@ -149,7 +149,7 @@ def make(candidate: Candidate, base: Roots, seed: int) -> Student:
         return static.grow(config, embeddings_VH, base.tokenizer_json, base.labels, base.max_length, seed)
     if candidate.start == "cut":
         assert base.teacher is not None
-        return prune.to_shape(
+        cut = prune.to_shape(
             base.teacher,
             base.saliency,
             layers=candidate.layers,
@@ -157,6 +157,8 @@ def make(candidate: Candidate, base: Roots, seed: int) -> Student:
             heads=candidate.heads,
             feed_forward=candidate.feed_forward,
         )
+        width = candidate.embedding
+        return inherit.factorised(cut, width, base.pieces.counts_V) if width else cut
     config = encoder.config_of(
         layers=candidate.layers,
         hidden=candidate.hidden,
@@ -165,6 +167,7 @@ def make(candidate: Candidate, base: Roots, seed: int) -> Student:
         vocabulary=len(base.kept_ids),
         max_length=base.max_length,
         classes=classes,
+        embedding=candidate.embedding,
     )
     student = encoder.grow(config, base.tokenizer_json, base.labels, seed)
     return (

@@ -13,7 +13,7 @@ import torch
 
 from minikin.base import atomic, machine
 from minikin.base.types import Array, Data, Progress, Signals, Split, no_progress
-from minikin.recipe.schema import TeacherSpec
+from minikin.recipe.schema import TeacherSpec, TrainSpec
 from minikin.steps.context import Build, Material
 from minikin.steps.material import gold
 from minikin.teachers import signals as store
@@ -44,6 +44,7 @@ def found(build: Build, data: Data) -> LocalTeacher:
             build.recipe.data.max_length,
             seed=build.recipe.seed,
             fit=spec.fit,
+            dropout=spec.dropout,
             bfloat16=in_bfloat16(spec),
         )
 
@@ -76,7 +77,7 @@ def tuned(build: Build, data: Data, teacher: LocalTeacher) -> LocalTeacher:
     inputs = build.inputs(
         data.digest,
         checkpoint.weights_sha256,
-        [spec.label_smoothing, spec.freeze_embeddings],
+        [spec.label_smoothing, spec.freeze_embeddings, spec.dropout],
         asdict(settings),
         build.recipe.data.max_length,
     )
@@ -101,12 +102,13 @@ def settings_of(spec: TeacherSpec, texts: int, held_out_N: Array, seed: int, pat
         patience=patience,
         tolerance=tolerance(held_out_N),
         bfloat16=in_bfloat16(spec),
+        average=True,
         seed=seed,
     )
 
 
-def in_bfloat16(spec: TeacherSpec) -> bool:
-    """Whether the teacher's matrix products are computed in bfloat16 on this machine."""
+def in_bfloat16(spec: TeacherSpec | TrainSpec) -> bool:
+    """Whether the matrix products of teacher or student are computed in bfloat16 on this machine."""
     return spec.precision == "bf16" or (spec.precision == "auto" and machine.has_bfloat16())
 
 

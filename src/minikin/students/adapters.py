@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
+
+import torch
 
 from minikin.base.errors import UserError
 from minikin.base.extras import need
 
 
-def adapted(model: Any, rank: int, *, scale: float = 2.0, dora: bool = False, targets: Sequence[str] = ()) -> Any:
-    """Put adapters of a rank on the linear layers, in place, and freeze the rest; return what `merged` takes.
+def adapted(model: Any, rank: int, *, scale: float = 2.0, dora: bool = False, seed: int = 0) -> Any:
+    """Put adapters of a rank on all linear layers but the output, in place, and freeze the rest.
 
-    `targets` are names of layers (default: all linear ones but the output). An adapter's output counts `scale`
-    times: alpha / rank. The model itself trains as before. Raises UserError for a rank below 1 or no such layer.
+    Returns what `merged` takes; the model itself trains as before. An adapter's output counts `scale` times:
+    alpha / rank; `seed` draws its first weights. Raises UserError for a rank below 1, or a model without such layers.
     Source: Hu et al. 2022, "LoRA", eq. 3; Liu et al. 2024, "DoRA", §4.
     """
     peft = need("peft")
@@ -23,11 +24,13 @@ def adapted(model: Any, rank: int, *, scale: float = 2.0, dora: bool = False, ta
         r=rank,
         lora_alpha=scale * rank,
         use_dora=dora,
-        target_modules=list(targets) or "all-linear",
+        target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
     try:
-        return peft.get_peft_model(model, config)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return peft.get_peft_model(model, config)
     except ValueError as error:
         raise UserError(f"The adapters fit no layer of {type(model).__name__}: {error}") from error
 

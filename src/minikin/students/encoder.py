@@ -18,11 +18,43 @@ from minikin.feed.pad import padded
 from minikin.students.seen import Seen
 
 
+class FactorisedWords(nn.Embedding):
+    """Token embeddings (V, H) as a table (V, E) times a projection: E of H numbers a piece.
+
+    Source: Lan et al. 2020, "ALBERT", section 3.1. The projection starts with deviation 1/√E, so that what comes out
+    is spread as the table is.
+    """
+
+    def __init__(self, vocabulary: int, width: int, hidden: int) -> None:
+        super().__init__(vocabulary, width, padding_idx=0)
+        nn.init.normal_(self.weight, std=0.02)
+        self.projection = nn.Linear(width, hidden, bias=False)
+        nn.init.normal_(self.projection.weight, std=width**-0.5)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Vectors (B, T, H) of ids (B, T)."""
+        vectors_BTH: Tensor = self.projection(super().forward(input))
+        return vectors_BTH
+
+
 def config_of(
-    *, layers: int, hidden: int, heads: int, feed_forward: int, vocabulary: int, max_length: int, classes: int
+    *,
+    layers: int,
+    hidden: int,
+    heads: int,
+    feed_forward: int,
+    vocabulary: int,
+    max_length: int,
+    classes: int,
+    embedding: int = 0,
 ) -> dict[str, Any]:
-    """BertConfig keys of a student; positions are trimmed to `max_length` tokens."""
+    """BertConfig keys of a student; positions are trimmed to `max_length` tokens.
+
+    `embedding` is the width of a factorised table of tokens, 0 for one as wide as the student: the key
+    `embedding_size`, which plain BERT has not.
+    """
     return {
+        **({"embedding_size": embedding} if embedding else {}),
         "model_type": "bert",
         "architectures": ["BertForSequenceClassification"],
         "num_hidden_layers": layers,
@@ -45,7 +77,7 @@ def grow(config: Mapping[str, Any], tokenizer_json: str, labels: tuple[str, ...]
     """A student with fresh weights: normal with deviation 0.02, as BERT starts."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = BertForSequenceClassification(BertConfig(**config))
+        module = _bert(BertConfig(**config))
     return Student(
         "encoder",
         dict(config),
@@ -64,7 +96,7 @@ class EncoderModule(nn.Module):
         config = BertConfig(**{**student.config, "num_labels": len(student.labels)})
         # attention maps are only there in the eager implementation; the fused one is faster
         config._attn_implementation = "eager" if inside else "sdpa"
-        self.bert = BertForSequenceClassification(config)
+        self.bert = _bert(config)
         tensors = student.dequantized().tensors
         self.bert.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in tensors.items()})
         self.inside = inside
@@ -98,6 +130,14 @@ class EncoderModule(nn.Module):
     def to_student(self, like: Student) -> Student:
         """Return the trained weights as a value."""
         return replace(like, tensors=_state(self.bert), scheme="fp32")
+
+
+def _bert(config: BertConfig) -> BertForSequenceClassification:
+    model = BertForSequenceClassification(config)
+    if width := getattr(config, "embedding_size", 0):
+        words = FactorisedWords(config.vocab_size, width, config.hidden_size)
+        model.bert.embeddings.word_embeddings = words
+    return model
 
 
 def _state(module: nn.Module) -> dict[str, Array]:

@@ -12,6 +12,8 @@ from minikin.base.types import Array, Encoded, Student
 from minikin.equations.saliency import principal_axes
 
 ENCODER_TABLE = "bert.embeddings.word_embeddings.weight"
+ENCODER_PROJECTION = "bert.embeddings.word_embeddings.projection.weight"
+ENCODER_TYPES = "bert.embeddings.token_type_embeddings.weight"
 
 
 def reduced(vectors_VH: Array, counts_V: Array, width: int) -> Array:
@@ -22,9 +24,37 @@ def reduced(vectors_VH: Array, counts_V: Array, width: int) -> Array:
     source = vectors_VH.astype(np.float64)
     if width >= source.shape[1]:
         return np.pad(source, ((0, 0), (0, width - source.shape[1]))).astype(np.float32)
-    weights_V1 = np.sqrt(np.log1p(counts_V) + 1.0)[:, None]
-    axes_HW, _ = principal_axes(source * weights_V1, width)
+    axes_HW, _ = principal_axes(source * np.sqrt(_weights(counts_V)), width)
     return np.asarray(source @ axes_HW, np.float32)
+
+
+def factorised(student: Student, width: int, counts_V: Array) -> Student:
+    """An encoder whose table of tokens (V, H) is cut to (V, width) times a projection (H, width).
+
+    Their product is the best of that rank about the mean, tokens weighted as in `reduced` (Eckart and Young 1936).
+    The mean goes into the token types, which are added to every token. Raises UserError unless `width` is below H.
+    """
+    source_VH = np.asarray(student.tensors[ENCODER_TABLE], np.float64)
+    if not 1 <= width < source_VH.shape[1]:
+        raise UserError(
+            f"student.embedding is {width}, and the student {source_VH.shape[1]} wide: a factorised table is narrower."
+        )
+    weights_V1 = _weights(counts_V)
+    mean_H = (weights_V1 * source_VH).sum(0) / weights_V1.sum()
+    axes_HE, _ = principal_axes((source_VH - mean_H) * np.sqrt(weights_V1), width)
+    changed = {
+        ENCODER_TABLE: (source_VH - mean_H) @ axes_HE,
+        ENCODER_PROJECTION: axes_HE,
+        ENCODER_TYPES: np.asarray(student.tensors[ENCODER_TYPES], np.float64) + mean_H,
+    }
+    tensors = {**student.tensors, **{name: value.astype(np.float32) for name, value in changed.items()}}
+    return replace(student, tensors=tensors, config={**student.config, "embedding_size": width})
+
+
+def _weights(counts_V: Array) -> Array:
+    """How much each token counts (V, 1): rare ones are not lost, since they carry what a text is about."""
+    weights_V1: Array = (np.log1p(counts_V) + 1.0)[:, None]
+    return weights_V1
 
 
 def embeddings(student: Student, teacher_VH: Array, counts_V: Array) -> Student:

@@ -41,9 +41,13 @@ class LocalTeacher:
         *,
         seed: int = 0,
         fit: bool = True,
+        dropout: float = 0.0,
         bfloat16: bool = False,
     ) -> None:
-        """Load it; `bfloat16` is the precision of the matrix products in `say`. Raises TeacherError if it can't be."""
+        """Load it. Raises TeacherError if it can't be.
+
+        `dropout` is for tuning, `bfloat16` the precision of the matrix products in `say`.
+        """
         self.checkpoint, self.fit, self.bfloat16 = checkpoint, fit, bfloat16
         self.labels = tuple(labels)
         self.max_length = max_length
@@ -51,7 +55,9 @@ class LocalTeacher:
         transformers_logging.disable_progress_bar()
         try:
             config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True)
-            self.module = tunable(checkpoint, config, len(labels), seed) if fit else ready(checkpoint, self.labels)
+            self.module = (
+                tunable(checkpoint, config, len(labels), seed, dropout) if fit else ready(checkpoint, self.labels)
+            )
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise TeacherError(
                 f"teacher: {checkpoint.name} can't be loaded from {checkpoint.folder}: {error}. "

@@ -70,12 +70,14 @@ class ClassifierModule(nn.Module):
         return Outputs(out.logits, out.hidden_states[-1][:, 0], out.hidden_states, maps)
 
 
-def tunable(checkpoint: Checkpoint, config: Any, classes: int, seed: int) -> nn.Module:
+DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
+
+
+def tunable(checkpoint: Checkpoint, config: Any, classes: int, seed: int, dropout: float) -> nn.Module:
     """Load the encoder and put a fresh head on it. Raises TeacherError when weights are missing."""
-    # dropout off: on a CPU its random numbers cost a quarter of the step, and it did not help (LOG.md)
-    off = {k: 0.0 for k in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout") if hasattr(config, k)}
+    rates = {name: dropout for name in DROPOUTS if hasattr(config, name)}
     encoder, loaded = AutoModel.from_pretrained(
-        checkpoint.folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **off
+        checkpoint.folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **rates
     )
     _refuse_if_partial(loaded["missing_keys"])
     if getattr(encoder, "pooler", None) is not None:

@@ -127,7 +127,7 @@ def realigned(signals: TokenSignals, packed: Packed, match_M: Array) -> TokenSig
 
 
 def _settings(teacher: Asked, packed: Packed, kept: Kept) -> dict[str, Any]:
-    vocabulary = teacher.alignment.student_rows
+    vocabulary = teacher.vocabulary
     return {
         "kept": asdict(kept),
         "teacher": teacher.digest,
@@ -144,15 +144,13 @@ def _digest(packed: Packed) -> str:
 
 
 def _refuse(teacher: Asked, packed: Packed, kept: Kept) -> None:
-    shared = len(teacher.alignment.student_ids_W)
-    if not 1 <= kept.k <= (shared if kept.kind == "top" else 1 << 16):
-        raise TeacherError(f"k = {kept.k} tokens can't be kept of {shared} shared ones. Give a k from 1 to {shared}.")
-    used = np.unique(np.asarray(packed.ids_NT)[np.asarray(packed.documents_NT) > 0])
-    unknown = used[teacher.alignment.teacher_of[used] < 0]
-    if len(unknown):
+    pieces = teacher.vocabulary
+    if not 1 <= kept.k <= (pieces if kept.kind == "top" else 1 << 16):
+        raise TeacherError(f"k = {kept.k} tokens can't be kept of {pieces}. Give a k from 1 to {pieces}.")
+    highest = int(np.asarray(packed.ids_NT).max(initial=0))
+    if highest >= pieces:
         raise TeacherError(
-            f"The rows hold token {int(unknown[0])}, which the teacher lacks ({len(unknown)} such tokens). "
-            "Use a tokenizer whose tokens the teacher has."
+            f"The rows hold token {highest}, and the teacher has {pieces}. Use the teacher's own tokenizer."
         )
 
 
@@ -180,28 +178,26 @@ def _records(teacher: Asked, packed: Packed, rows: Array, kept: Kept) -> Array:
     """The records of the learnt tokens of some rows, in their order."""
     batch = max(1, BATCH_TOKENS // packed.ids_NT.shape[1])
     generator = torch.Generator(teacher.device).manual_seed(kept.seed + 1_000_003 * int(rows[0]))
-    chunk = max(1, CHUNK_BYTES // (4 * len(teacher.alignment.student_ids_W)))
-    record = kept.record(teacher.alignment.student_rows)
+    chunk = max(1, CHUNK_BYTES // (4 * teacher.vocabulary))
+    record = kept.record(teacher.vocabulary)
     parts = [np.zeros(0, record)]
     for start in range(0, len(rows), batch):
         batch_tokens = tokens(packed, rows[start : start + batch]).to(teacher.device)
         hidden_MH = batch_tokens.before_learnt(teacher.states(batch_tokens)[0])
         for at in range(0, len(hidden_MH), chunk):
-            logits_MW = teacher.head.logits(hidden_MH[at : at + chunk]) / kept.temperature
-            parts.append(_compressed(teacher, logits_MW, kept, generator, record))
+            logits_MV = teacher.head.logits(hidden_MH[at : at + chunk]) / kept.temperature
+            parts.append(_compressed(logits_MV, kept, generator, record))
     return np.concatenate(parts)
 
 
-def _compressed(
-    teacher: Asked, logits_MW: Tensor, kept: Kept, generator: torch.Generator, record: np.dtype[Any]
-) -> Array:
+def _compressed(logits_MV: Tensor, kept: Kept, generator: torch.Generator, record: np.dtype[Any]) -> Array:
     if kept.kind == "top":
-        ids_MK, logs_MK1 = sequence.top(logits_MW, kept.k)
+        ids_MK, logs_MK1 = sequence.top(logits_MV, kept.k)
         values_MK, rest_M = logs_MK1[:, :-1], logs_MK1[:, -1]
     else:
-        ids_MK, values_MK = sequence.sampled(logits_MW, kept.k, generator, kept.sharpness)
-        rest_M = sequence.entropy(logits_MW)
-    out = np.zeros(len(logits_MW), record)
-    out["ids"] = teacher.alignment.student_ids_W[ids_MK.cpu().numpy()]
+        ids_MK, values_MK = sequence.sampled(logits_MV, kept.k, generator, kept.sharpness)
+        rest_M = sequence.entropy(logits_MV)
+    out = np.zeros(len(logits_MV), record)
+    out["ids"] = ids_MK.cpu().numpy()
     out["values"], out["rest"] = values_MK.cpu().numpy(), rest_M.cpu().numpy()
     return out

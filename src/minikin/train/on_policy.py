@@ -20,14 +20,16 @@ from minikin.train.token_objectives import Source, TokenObjective
 
 @dataclass(frozen=True)
 class OnPolicy:
-    """The share of batches (λ) whose answers the student writes, up to `max_new` tokens or `stop_id`, by sampling.
+    """The share of batches (λ) whose answers the student writes by sampling, up to `max_new` tokens or `stop_id`.
 
+    Prompt and answer have at most `context` tokens.
     Source: Agarwal et al. 2024, "On-Policy Distillation of Language Models" (GKD), algorithm 1.
     """
 
     share: float
     max_new: int
     stop_id: int
+    context: int
     temperature: float = 1.0
 
     def check(self, source: Source, objectives: Sequence[TokenObjective]) -> None:
@@ -44,16 +46,21 @@ class OnPolicy:
     def instead_of(self, batch: Tokens, model: nn.Module) -> Tokens | None:
         """The batch's prompts with the student's own answers, or None where the given text is to be learnt.
 
-        Draws on torch's random state, which the loop seeds and saves: the same seed gives the same text.
+        Draws one number on torch's random state, which the loop seeds and saves, and all else from that: the same
+        seed gives the same text, also after a kill, and all processes write in the same steps.
         """
-        if float(torch.rand(())) >= self.share:
-            return None
-        found = prompts(batch)
-        return answered(model, found, self) if found else None
+        seed = int(torch.randint(1 << 62, ()))
+        device = batch.ids_BT.device
+        with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
+            torch.manual_seed(seed)
+            if float(torch.rand(())) >= self.share:
+                return None
+            found = prompts(batch)
+            return answered(model, found, self) if found else None
 
 
 def prompts(batch: Tokens) -> list[Tensor]:
-    """For each document with a learnt token, the ids before the first one."""
+    """For each document with a learnt token, the ids before the first one; there are some, no first token is learnt."""
     found = []
     for b in range(len(batch.ids_BT)):
         for document in torch.unique(batch.documents_BT[b]):  # type: ignore[no-untyped-call]
@@ -83,7 +90,7 @@ def answered(model: Any, prompts_: Sequence[Tensor], how: OnPolicy) -> Tokens:
             temperature=how.temperature,
             top_k=0,
             top_p=1.0,
-            max_new_tokens=how.max_new,
+            max_new_tokens=min(how.max_new, how.context - width),
             eos_token_id=how.stop_id,
             pad_token_id=how.stop_id,
         )

@@ -31,6 +31,7 @@ def distil(
     source: Source = None,
     own: OnPolicy | None = None,
     validation: Packed | None = None,
+    dropout: float = 0.0,
     checkpointing: bool = False,
     scratch: Path | None = None,
     progress: Progress = no_progress,
@@ -38,9 +39,10 @@ def distil(
     """Train a causal language model of transformers in place on N packed rows and what `source` says about them.
 
     `own` mixes in text that the student writes itself, which a live teacher judges. `validation` are rows whose
-    cross-entropy picks the epoch that is kept. With `checkpointing` each layer is computed twice and its inside not
-    held. Settings' batch counts rows. Parameters that need no gradient stay as they are, so adapters train alone.
-    Raises UserError for what can't be learnt so, before any step.
+    cross-entropy picks the epoch that is kept. `dropout` is the share of the embeddings, and of what each layer's two
+    halves add to them, that is zeroed while training (Llama-shaped models). With `checkpointing` each layer is computed
+    twice and its inside not held. Settings' batch counts rows. Parameters that need no gradient stay as they are, so
+    adapters train alone. Raises UserError for what can't be learnt so, before any step.
     """
     both = _WithLoss(model, TokenLoss(objectives, source, head_of(model), settings.seed))
     if own is not None:
@@ -57,6 +59,7 @@ def distil(
         return -cross_entropy(model, validation)
 
     switched: Any = model
+    hooks = _dropping(switched, dropout) if dropout else []
     if checkpointing:
         switched.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     try:
@@ -71,8 +74,20 @@ def distil(
             progress=progress,
         )
     finally:
+        for hook in hooks:
+            hook.remove()
         if checkpointing:
             switched.gradient_checkpointing_disable()
+
+
+def _dropping(model: Any, share: float) -> list[Any]:
+    """Zero a share of what the embeddings, attentions and neurons give, while the model is in training."""
+
+    def drop(module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        return nn.functional.dropout(output, share, module.training)
+
+    parts = [part for layer in model.base_model.layers for part in (layer.self_attn.o_proj, layer.mlp)]
+    return [part.register_forward_hook(drop) for part in (model.get_input_embeddings(), *parts)]
 
 
 class _WithLoss(nn.Module):

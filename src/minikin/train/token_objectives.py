@@ -92,14 +92,14 @@ def _check_live(o: TokenObjective, teacher: Asked, head: Head) -> None:
         raise UserError("Objective 'uld' is for another tokenizer's stored signals; beside a live teacher, use 'kl'.")
     if o.name == "hidden" and not o.layers:
         raise UserError("Objective 'hidden' names no layers: map student layers to teacher layers.")
-    _check_rows(o, teacher.alignment.student_rows, head.weight_VH.shape[0])
+    _check_rows(o, teacher.vocabulary, head.weight_VH.shape[0])
 
 
 def _check_rows(o: TokenObjective, theirs: int, ours: int) -> None:
     if theirs != ours:
         raise UserError(
             f"Objective '{o.name}': the teacher was asked about {theirs} tokens, and the student has {ours} rows. "
-            "Align the vocabularies (feed/align.py) and ask again."
+            "Put the teacher into the student's tokens (feed/align.py) and ask again."
         )
 
 

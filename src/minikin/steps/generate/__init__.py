@@ -1,5 +1,5 @@
 """The steps of a build of the task `generate`; pipeline.py calls them in its order."""
 
-from minikin.steps.generate import ask, heard, learn, material, prove, ship
+from minikin.steps.generate import aims, ask, heard, learn, material, origins, prove, ship
 
-__all__ = ["ask", "heard", "learn", "material", "prove", "ship"]
+__all__ = ["aims", "ask", "heard", "learn", "material", "origins", "prove", "ship"]

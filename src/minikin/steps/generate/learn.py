@@ -9,27 +9,26 @@ from typing import Any
 
 import numpy as np
 
-from minikin.base import digest
+from minikin.base import atomic, digest
 from minikin.base.types import Packed, Progress, Student, TokenSignals
-from minikin.compress import prune_decoder, vocabulary
-from minikin.compress.pieces import FAMILIES
-from minikin.data.generate import Corpus
+from minikin.compress import prune_decoder
+from minikin.feed.align import matched
 from minikin.feed.causal import CausalModule
 from minikin.feed.decoder import Asked
 from minikin.recipe import ladder
 from minikin.recipe.ladder import DecoderShape
-from minikin.recipe.schema import Objective as ObjectiveSpec
+from minikin.recipe.schema import TrainSpec
 from minikin.steps.context import Build
-from minikin.steps.generate import material, shipping
+from minikin.steps.generate import aims
 from minikin.steps.generate.material import Rows, Voice
 from minikin.steps.teach import epochs_for, in_bfloat16, threads
-from minikin.students import decoder, store
+from minikin.students import adapters, decoder, store
 from minikin.teachers import token_signals
-from minikin.teachers.causal import CausalTeacher
 from minikin.teachers.resolve import Checkpoint, resolve
-from minikin.train.loop import Settings
+from minikin.train.loop import History, Settings
+from minikin.train.on_policy import OnPolicy
 from minikin.train.sequence import distil
-from minikin.train.token_objectives import TokenObjective
+from minikin.train.token_objectives import Source, TokenObjective
 
 PASSES = {"teacher": 60_000, "student": 120_000}
 """Examples to see in training, when the recipe names no number of epochs."""
@@ -37,13 +36,13 @@ PASSES = {"teacher": 60_000, "student": 120_000}
 CONTROL_SHARE = 0.5
 """Examples that the control sees, as a share of those that the student sees."""
 
-RATES = {"grown": 2e-3, "cut": 1e-3, "tuned": 2e-4}
+RATES = {"grown": 2e-3, "cut": 1e-3, "tuned": 2e-4, "adapter": 1e-3}
 PROBE_ROWS = 32
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be made: from nothing, or cut from the teacher, in which shape."""
+    """What is to be made: `grown` from nothing, `cut` from a checkpoint, or one `tuned` as it is; in which shape."""
 
     start: str
     shape: DecoderShape
@@ -62,27 +61,6 @@ def resolved(build: Build) -> Checkpoint | None:
         return None
     with build.stages.stage("teacher", f"finding {spec.model}"):
         return resolve(spec.model, spec.revision)
-
-
-def found(build: Build, corpus: Corpus, checkpoint: Checkpoint | None) -> Student | None:
-    """A checkpoint as a value, its vocabulary cut to what the data uses and a complete fallback; None stays None.
-
-    Raises UserError when it could never ship as GGUF.
-    """
-    if checkpoint is None:
-        return None
-    with build.stages.stage("teacher", "its vocabulary"):
-        came = CausalTeacher(checkpoint, build.recipe.data.max_length)
-        shipping.refuse_unknown(came.tokenizer_json, came.module.model.config.to_dict())
-        whole = came.as_student()
-        if not vocabulary.can_trim(whole.tokenizer_json, tuple(FAMILIES)):
-            return whole
-        ids = [spoken.ids_T for spoken in material.spoken(came.speaker, corpus, corpus.data.train.texts)]
-        kept, kept_ids = vocabulary.trim(
-            whole.tokenizer_json, [], keep=build.recipe.student.vocabulary, ids=np.concatenate(ids)
-        )
-        build.stages.say(f"{len(kept_ids):,} of {_pieces(whole):,} pieces stay")
-        return vocabulary.apply(whole, kept_ids, kept)
 
 
 def about(build: Build, checkpoint: Checkpoint | None) -> dict[str, str | None] | None:
@@ -120,24 +98,32 @@ def tuned(build: Build, came: Student | None, voice: Voice, rows: Rows) -> Stude
     spec = build.recipe.teacher
     if spec is None or spec.endpoint or (came is not None and not spec.fit):
         return came
-    named = "learning_rate" in spec.model_fields_set
+    named, its = "learning_rate" in spec.model_fields_set, rows.taught or rows
     settings = Settings(
-        epochs=spec.epochs or epochs_for(len(rows.train.ids_NT), PASSES["teacher"], 3, 40),
-        batch=_rows_for(spec.batch, rows.train),
+        epochs=spec.epochs or epochs_for(len(its.train.ids_NT), PASSES["teacher"], 3, 40),
+        batch=_rows_for(spec.batch, its.train),
         learning_rate=spec.learning_rate if came or named else RATES["grown"],
         patience=build.recipe.train.patience if came else None,
         bfloat16=in_bfloat16(spec),
         seed=build.recipe.seed,
     )
     before = came or grown(build, ladder.decoder(str(spec.size)), voice, build.recipe.seed)
-    inputs = build.inputs(rows.digest, asdict(settings), dict(before.config), digest.of_arrays(before.tensors))
+    weights, dropout = digest.of_arrays(before.tensors), 0.0 if came else dropout_of(build)
+    inputs = build.inputs(its.digest, asdict(settings), dict(before.config), weights, dropout)
 
     def do(out: Path, scratch: Path, progress: Progress) -> None:
-        objectives = [TokenObjective("gold")]
-        store.save(trained(build, before, rows, objectives, None, settings, scratch, progress), out)
+        gold = [TokenObjective("gold")]
+        student, _ = trained(build, before, its, gold, None, settings, scratch, progress, dropout=dropout)
+        store.save(student, out)
 
     words = f"{'tuning' if came else 'growing'} for {settings.epochs} epochs"
     return store.load(build.step("tune", "teacher", inputs, words, do))
+
+
+def dropout_of(build: Build) -> float:
+    """Share of values zeroed while a decoder is grown; running text has no use for it, since little of it is seen
+    twice."""
+    return build.recipe.train.dropout if build.recipe.data.kind != "text" else 0.0
 
 
 def trained(
@@ -145,67 +131,92 @@ def trained(
     student: Student,
     rows: Rows,
     objectives: Sequence[TokenObjective],
-    signals: TokenSignals | None,
+    source: Source,
     settings: Settings,
     scratch: Path,
     progress: Progress,
-) -> Student:
-    """Train a decoder on the packed rows; cross-entropy on the validation rows picks the epoch."""
+    *,
+    train: TrainSpec | None = None,
+    own: OnPolicy | None = None,
+    dropout: float = 0.0,
+) -> tuple[Student, History]:
+    """Train a decoder on the packed rows; cross-entropy on the validation rows picks the epoch.
+
+    `train` says how a student is trained beside its settings, with adapters, which are merged, or checkpointing.
+    """
     module = CausalModule.of(student)
+    adapter = train.adapter if train else None
+    if adapter:
+        scale = (adapter.alpha or 2 * adapter.rank) / adapter.rank
+        beside = adapters.adapted(
+            module.model, adapter.rank, scale=scale, dora=adapter.kind == "dora", seed=settings.seed
+        )
     with threads(build.threads):
-        distil(
+        history = distil(
             module.model,
             rows.train,
             objectives,
             settings,
-            source=signals,
+            source=source,
+            own=own,
             validation=rows.validation,
+            dropout=dropout,
+            checkpointing=bool(train and train.checkpointing),
             scratch=scratch,
             progress=progress,
         )
-    return module.to_student(student)
+    if adapter:
+        module.model = adapters.merged(beside)
+    return module.to_student(student), history
 
 
-def asked(build: Build, teacher: Student, rows: Rows) -> TokenSignals:
-    """Ask the teacher about every token that is learnt, once, and open what it said."""
+def asked(build: Build, teacher: Student, rows: Rows) -> TokenSignals | Student:
+    """Ask the teacher about every token that is learnt, once, and open what it said.
+
+    Returns the teacher itself where it must be there while the student learns: for what the student writes, and for
+    what is inside it.
+    """
+    if aims.live(build.recipe):
+        return teacher
     weights = digest.of_arrays(teacher.dequantized().tensors)
-    kept = token_signals.Kept(k=min(build.recipe.distil.top_k, _pieces(teacher)), temperature=_temperature(build))
-    inputs = build.inputs(weights, rows.digest, asdict(kept))
+    kept = token_signals.Kept(
+        k=min(build.recipe.distil.top_k, _pieces(teacher)), temperature=aims.temperature(build.recipe)
+    )
+    its = rows.taught or rows
+    inputs = build.inputs(weights, its.digest, asdict(kept))
 
     def do(out: Path, scratch: Path, progress: Progress) -> None:
         with threads(build.threads):
             model = CausalModule.of(teacher).model
             token_signals.collect(
-                Asked(model, digest=weights), rows.train, out, kept, scratch=scratch / "shards", progress=progress
+                Asked(model, digest=weights), its.train, out, kept, scratch=scratch / "shards", progress=progress
             )
 
-    words = f"asking about {int(np.asarray(rows.train.learnt_NT).sum()):,} tokens"
-    return token_signals.read(build.step("signals", "signals", inputs, words, do), rows.train)
+    words = f"asking about {int(np.asarray(its.train.learnt_NT).sum()):,} tokens"
+    found = token_signals.read(build.step("signals", "signals", inputs, words, do), its.train)
+    if its is rows:
+        return found
+    match_M = matched(np.asarray(rows.places_M), np.asarray(its.places_M))
+    build.stages.say(f"{(match_M >= 0).mean():.0%} of the student's tokens begin where one of the teacher's does")
+    return token_signals.realigned(found, rows.train, match_M)
 
 
 def _pieces(student: Student) -> int:
     return int(student.config["vocab_size"])
 
 
-def _temperature(build: Build) -> float:
-    return next((o.temperature for o in build.recipe.distil.objectives if o.name != "gold"), 1.0)
-
-
-def objectives_of(specs: Sequence[ObjectiveSpec]) -> list[TokenObjective]:
-    """The recipe's terms as decoders take them."""
-    return [TokenObjective(o.name, o.weight, 1.0 if o.name == "gold" else o.temperature) for o in specs]
-
-
-def made(build: Build, plan: Plan, teacher: Student | None, voice: Voice, rows: Rows) -> Student:
-    """An untrained student of a plan's shape, with everything that it can inherit."""
-    if plan.start == "grown" or teacher is None:
+def made(build: Build, plan: Plan, origin: Student | None, voice: Voice, rows: Rows) -> Student:
+    """An untrained student of a plan's shape, with everything that it can inherit from the checkpoint `origin`."""
+    if plan.start == "grown" or origin is None:
         return grown(build, plan.shape, voice, build.student_seed)
+    if plan.start == "tuned":
+        return origin
     plain = rows.plain
     sample = Packed(*(np.asarray(a[:PROBE_ROWS]) for a in (plain.ids_NT, plain.documents_NT, plain.learnt_NT)))
     s = plan.shape
     return prune_decoder.to_shape(
-        teacher,
-        decoder.probe(teacher, sample),
+        origin,
+        decoder.probe(origin, sample),
         layers=s.layers,
         hidden=s.hidden,
         groups=s.groups,
@@ -220,7 +231,8 @@ def settings_of(build: Build, plan: Plan, rows: Rows, share: float = 1.0) -> Set
     return Settings(
         epochs=max(1, round(epochs * share)),
         batch=_rows_for(recipe.train.batch, rows.train),
-        learning_rate=recipe.train.learning_rate or RATES[plan.start],
+        learning_rate=recipe.train.learning_rate or RATES["adapter" if recipe.train.adapter else plan.start],
+        bfloat16=in_bfloat16(recipe.train),
         seed=build.student_seed,
     )
 
@@ -232,37 +244,72 @@ def _rows_for(examples: int, packed: Packed) -> int:
 
 
 def distilled(
-    build: Build, plan: Plan, teacher: Student | None, voice: Voice, rows: Rows, signals: TokenSignals | None
+    build: Build, plan: Plan, origin: Student | None, voice: Voice, rows: Rows, said: TokenSignals | Student | None
 ) -> Student:
-    """The student, trained in full on what the teacher said (or on people's answers alone)."""
-    specs = [o for o in build.recipe.distil.objectives if signals is not None or o.name == "gold"]
-    objectives = objectives_of(specs) or [TokenObjective("gold")]
+    """The student, trained in full on what the teacher said (or on people's answers alone).
+
+    `origin` is the checkpoint that it begins as, or that it is cut from; `said` is what `asked` returned, or an
+    endpoint's signals. Nothing said leaves the text to learn from.
+    """
+    recipe = build.recipe
+    teacher = said if isinstance(said, Student) else None
+    objectives = aims.objectives(recipe, plan.shape.layers, teacher)
+    if said is None:
+        objectives = [o for o in objectives if o.name == "gold"] or [TokenObjective("gold")]
     settings = settings_of(build, plan, rows)
-    before = made(build, plan, teacher, voice, rows)
+    own = aims.own_answers(recipe, voice)
+    before = made(build, plan, origin, voice, rows)
+    more = {"own": own, "adapter": recipe.train.adapter and recipe.train.adapter.model_dump()}
+    dropout = dropout_of(build) if plan.start == "grown" else 0.0
     inputs = build.inputs(
         rows.digest,
-        None if signals is None else [signals.digest, signals.shared],
+        recipe.distil.top_k,
+        digest.of_arrays(teacher.tensors) if teacher else isinstance(said, TokenSignals) and said.digest,
         [asdict(o) for o in objectives],
         asdict(settings),
         dict(before.config),
         digest.of_arrays(before.tensors),
+        dropout,
+        # not whether it is checkpointed: a build that ran out of memory goes on with it
+        **{key: value if isinstance(value, dict) else asdict(value) for key, value in more.items() if value},
     )
 
     def do(out: Path, scratch: Path, progress: Progress) -> None:
-        store.save(trained(build, before, rows, objectives, signals, settings, scratch, progress), out)
+        source = Asked(CausalModule.of(said).model) if isinstance(said, Student) else said
+        student, history = trained(
+            build,
+            before,
+            rows,
+            objectives,
+            source,
+            settings,
+            scratch,
+            progress,
+            train=recipe.train,
+            own=own,
+            dropout=dropout,
+        )
+        store.save(student, out)
+        atomic.write_json(out / "history.json", asdict(history))
 
     return store.load(build.step("distil", "student", inputs, f"{plan.name}, {settings.epochs} epochs", do))
 
 
-def control(build: Build, plan: Plan, came: Student | None, voice: Voice, rows: Rows) -> Student:
+def control(build: Build, plan: Plan, origin: Student | None, voice: Voice, rows: Rows) -> Student:
     """The same shape without the teacher's signals: people's answers alone, from the checkpoint as it was found."""
-    start = plan if came is not None else replace(plan, start="grown")
+    start = plan if origin is not None else replace(plan, start="grown")
     settings = settings_of(build, start, rows, CONTROL_SHARE)
-    before = made(build, start, came, voice, rows)
-    inputs = build.inputs(rows.digest, asdict(settings), dict(before.config), digest.of_arrays(before.tensors))
+    before = made(build, start, origin, voice, rows)
+    adapter = build.recipe.train.adapter
+    more = {"adapter": adapter.model_dump()} if adapter else {}
+    dropout = dropout_of(build) if start.start == "grown" else 0.0
+    weights = digest.of_arrays(before.tensors)
+    inputs = build.inputs(rows.digest, asdict(settings), dict(before.config), weights, dropout, **more)
 
     def do(out: Path, scratch: Path, progress: Progress) -> None:
         gold = [TokenObjective("gold")]
-        store.save(trained(build, before, rows, gold, None, settings, scratch, progress), out)
+        train = build.recipe.train
+        student, _ = trained(build, before, rows, gold, None, settings, scratch, progress, train=train, dropout=dropout)
+        store.save(student, out)
 
     return store.load(build.step("control", "control", inputs, f"without the teacher, {settings.epochs} epochs", do))

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minikin.base import digest
+from minikin.base import atomic, digest
 from minikin.base.joined import Joined
-from minikin.base.types import UNKNOWN_LABEL, Packed, Progress, Split, Student, Text
+from minikin.base.types import UNKNOWN_LABEL, Array, Packed, Progress, Ragged, Split, Student, Text
 from minikin.data import tokens as writing
+from minikin.data.exchange import Exchanges
 from minikin.data.faults import Bag
 from minikin.data.generate import Corpus, Kind, messages
 from minikin.data.generate import read as read_corpus
 from minikin.data.typo import with_one_typo
-from minikin.feed.packing import opened, pack
+from minikin.feed.packing import Documents, opened, pack
 from minikin.feed.packing import read as documents
 from minikin.feed.speech import Speaker, Spoken
 from minikin.steps.context import Build
 from minikin.students import tokenizer
 
+PLACES = "places.npy"
+FAULTS = "faults.json"
 FRESH_VOCABULARY = 1024
 """Pieces learnt from the texts where no teacher brings a tokenizer."""
 
@@ -43,13 +46,19 @@ class Voice:
 
 @dataclass(frozen=True)
 class Rows:
-    """Packed rows to learn from, `plain` ones (as people wrote them) to tune and score on, and held-out ones."""
+    """Packed rows to learn from, `plain` ones (as people wrote them) to tune and score on, and held-out ones.
+
+    `taught` are the same examples in the tokens of a teacher with another tokenizer. Then, and where an endpoint tells
+    log-probabilities, `places_M` says where each learnt token of `train` begins in the answers.
+    """
 
     train: Packed
     plain: Packed
     validation: Packed
     test: Packed
     digest: str
+    places_M: Array | None = None
+    taught: Rows | None = None
 
 
 def data(build: Build) -> Corpus:
@@ -87,7 +96,8 @@ def voice(build: Build, corpus: Corpus, teacher: Student | None) -> Voice:
         return Voice(teacher.tokenizer_json, teacher.tokenizer_config)
     size = build.recipe.student.vocabulary or FRESH_VOCABULARY
     flat = (part for text in corpus.data.train.texts for part in ((text,) if isinstance(text, str) else text))
-    return Voice(*tokenizer.learn_bytes(flat, size))
+    # of running text most is words after a space, and one piece for both halves the tokens
+    return Voice(*tokenizer.learn_bytes(flat, size, spaces_apart=corpus.kind != "text"))
 
 
 def spoken(speaker: Speaker, corpus: Corpus, texts: Sequence[Text]) -> list[Spoken]:
@@ -98,22 +108,41 @@ def spoken(speaker: Speaker, corpus: Corpus, texts: Sequence[Text]) -> list[Spok
 
 
 def gather(corpus: Corpus, copies: int, seed: int) -> Split:
-    """The training examples and `copies` of each with one typo in what is asked; the answers stay as they are."""
+    """The training examples and `copies` of each, changed.
+
+    Where the answer is JSON and a phrase that decides a value can be exchanged, it is, and every second of these gets a
+    typo in what is asked; all others get one.
+    """
     train = corpus.data.train
     if not copies or corpus.kind != "pairs":
         return train
     rng = np.random.default_rng([seed, 31])
+    exchanges = Exchanges([text[0] for text in train.texts], [text[1] for text in train.texts])
     changed: list[Text] = []
     for _ in range(copies):
         for text in train.texts:
-            changed.append((with_one_typo(text[0], rng), text[1]))
+            new = exchanges.another(text[0], text[1], rng)
+            asked, answer = new or (text[0], text[1])
+            changed.append((asked if new and rng.random() < 0.5 else with_one_typo(asked, rng), answer))
     many = 1 + copies
     unknown_N = np.full(many * len(train), UNKNOWN_LABEL)
     return Split(Joined([train.texts, changed]), unknown_N, np.tile(train.rows_N, many))
 
 
-def rows(build: Build, corpus: Corpus, voice: Voice) -> Rows:
-    """Write all splits as tokens and pack them into rows of the context's length."""
+def rows(build: Build, corpus: Corpus, voice: Voice, teacher: Student | None = None) -> Rows:
+    """Write all splits as tokens and pack them into rows of the context's length.
+
+    A teacher with another tokenizer gets rows of its own, and both note where in the answers their tokens begin. What
+    is left out, or read otherwise than it stands, is told.
+    """
+    spec = build.recipe.teacher
+    if teacher is None or teacher.tokenizer_json == voice.tokenizer_json:
+        return _rows(build, corpus, voice, places=bool(spec and spec.logprobs))
+    its = _rows(build, corpus, Voice(teacher.tokenizer_json, teacher.tokenizer_config), places=True, whose="teacher: ")
+    return replace(_rows(build, corpus, voice, places=True), taught=its)
+
+
+def _rows(build: Build, corpus: Corpus, voice: Voice, *, places: bool, whose: str = "") -> Rows:
     recipe = build.recipe
     wide = gather(corpus, recipe.distil.augment, recipe.seed)
     splits = {
@@ -122,24 +151,41 @@ def rows(build: Build, corpus: Corpus, voice: Voice) -> Rows:
         "validation": corpus.data.validation,
         "test": corpus.data.test,
     }
-    inputs = build.inputs(corpus.data.digest, corpus.kind, voice.digest, recipe.data.max_length, recipe.distil.augment)
+    beside = {"places": True} if places else {}
+    inputs = build.inputs(
+        corpus.data.digest, corpus.kind, voice.digest, recipe.data.max_length, recipe.distil.augment, **beside
+    )
 
     def do(out: Path, scratch: Path, progress: Progress) -> None:
-        speaker = Speaker(voice.tokenizer_json, voice.tokenizer_config)
+        told: list[str] = []
         for role, split in splits.items():
-            _write(split, role, corpus.kind, speaker, recipe.data.max_length, out, scratch, progress)
+            speaker = Speaker(voice.tokenizer_json, voice.tokenizer_config, places=places and role == "train")
+            bag = _write(split, role, corpus.kind, speaker, recipe.data.max_length, out, scratch, progress)
+            # the rows of `train` are those of `plain`, each several times
+            told += [fault.message for fault in bag.faults()] if role != "train" else []
+        atomic.write_json(out / FAULTS, told)
 
     folder = build.step("tokens", "tokens", inputs, f"{len(wide):,} examples", do)
-    found = {role: opened(folder / role) for role in splits}
-    return Rows(**found, digest=digest.of_value([corpus.data.digest, voice.digest, folder.name]))
+    for message in json.loads((folder / FAULTS).read_text(encoding="utf-8")):
+        build.stages.say(f"[yellow]{whose}{message}[/]")
+    found: dict[str, Any] = {role: opened(folder / role) for role in splits}
+    places_M = np.load(folder / PLACES) if places else None
+    return Rows(**found, digest=digest.of_value([corpus.data.digest, voice.digest, folder.name]), places_M=places_M)
 
 
 def _write(
     split: Split, role: str, kind: Kind, speaker: Speaker, context: int, out: Path, scratch: Path, progress: Progress
-) -> None:
-    aside = scratch / f"{role}-documents"
-    writing.write(split, kind, speaker, aside, context=context, role=role, bag=Bag(), progress=progress)
-    pack(documents(aside), context, folder=out / role)
+) -> Bag:
+    aside, bag, called = scratch / f"{role}-documents", Bag(), "train" if role == "plain" else role
+    writing.write(split, kind, speaker, aside, context=context, role=called, bag=bag, progress=progress)
+    found = documents(aside)
+    pack(found, context, folder=out / role)
+    if speaker.places:
+        # packed alike, the tokens' numbers end up where the tokens did
+        numbers = Ragged(np.arange(found.tokens), found.ids.offsets)
+        order = pack(Documents(numbers, found.learnt), context)
+        np.save(out / PLACES, np.load(aside / PLACES)[order.ids_NT[order.learnt_NT]])
+    return bag
 
 
 def prompts(corpus: Corpus, split: Split) -> tuple[list[Any], list[str]]:

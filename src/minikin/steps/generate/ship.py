@@ -24,9 +24,10 @@ from minikin.recipe.read import dump
 from minikin.recipe.schema import Recipe
 from minikin.runtimes.author import Author, open_author
 from minikin.steps.context import Build
-from minikin.steps.generate import learn, material
+from minikin.steps.generate import aims, learn, material
 from minikin.steps.generate.learn import Plan
 from minikin.steps.generate.material import Rows, Voice, prompts
+from minikin.teachers.resolve import Checkpoint
 
 MIXES: Final[Mapping[str, str]] = {
     "q4_k_m": "Q4_K_M",
@@ -78,13 +79,15 @@ def packaged_aside(
 
 
 def planned(
-    build: Build, corpus: Corpus, teacher: Student | None, voice: Voice, rows: Rows
+    build: Build, corpus: Corpus, own: Student | None, teacher: Student | None, voice: Voice, rows: Rows
 ) -> tuple[Plan, list[dict[str, Any]]]:
     """Choose the student: of the shapes that fit the budget, measured untrained, the largest.
 
-    Raises UserError when none fits, with the nearest that there is.
+    It begins as the checkpoint `own`, or may be cut from that or from the teacher. Raises UserError when none fits,
+    with the nearest that there is, and when it could not learn as the recipe says.
     """
-    wanted, budget = _candidates(build.recipe, teacher), build.recipe.budget
+    origin = own or teacher
+    wanted, budget = _candidates(build.recipe, origin), build.recipe.budget
     mix = MIXES.get(build.recipe.quantize, MIXES[AUTO[0]])
     front: list[dict[str, Any]] = []
     chosen: Plan | None = None
@@ -92,7 +95,7 @@ def planned(
         for i, plan in enumerate(wanted):
             progress(i / len(wanted), plan.name)
             try:
-                untrained = learn.made(build, plan, teacher, voice, rows)
+                untrained = learn.made(build, plan, origin, voice, rows)
             except UserError as error:
                 front.append({**_row(plan, None), "state": "dropped", "reason": str(error)})
                 continue
@@ -113,6 +116,8 @@ def planned(
             f"No decoder fits {budget.size_mib:g} MiB: the smallest, {smallest['name']}, takes "
             f"{smallest['size_mib']:.2f} MiB. Raise budget.size_mib, or lower student.vocabulary."
         )
+    pieces = int(untrained.config["vocab_size"])
+    aims.refuse(build.recipe, chosen.shape.layers, pieces, teacher, voice)
     return chosen, front
 
 
@@ -122,10 +127,13 @@ def _row(plan: Plan, size_mib: float | None) -> dict[str, Any]:
     return {"name": plan.name, "family": "decoder", "size_mib": size_mib, **nothing}
 
 
-def _candidates(recipe: Recipe, teacher: Student | None) -> list[Plan]:
-    """The shape that the recipe names, or those of the ladder from large to small."""
+def _candidates(recipe: Recipe, origin: Student | None) -> list[Plan]:
+    """The shape that the student's own checkpoint has or that the recipe names, or the ladder from large to small."""
     spec = recipe.student
-    start = spec.start if spec.start != "auto" else "grown" if teacher is None else _start(recipe)
+    start = spec.start if spec.start != "auto" else "grown" if origin is None else _start(recipe)
+    if start == "tuned" and origin is not None:
+        own = decoders.sizes(origin.config)
+        return [Plan(start, DecoderShape(own.layers, own.hidden, own.heads, own.groups, own.feed_forward))]
     if spec.size or spec.layers or spec.hidden:
         base = ladder.decoder(spec.size or "micro")
         heads = spec.heads or (base.heads if not spec.hidden else max(1, spec.hidden // 32))
@@ -138,14 +146,14 @@ def _candidates(recipe: Recipe, teacher: Student | None) -> list[Plan]:
             base.tied,
         )
         return [Plan(start, shape)]
-    if start == "cut" and teacher is not None:
-        return [Plan(start, shape) for shape in _cuts(teacher)]
+    if start == "cut" and origin is not None:
+        return [Plan(start, shape) for shape in _cuts(origin)]
     return [Plan(start, shape) for shape in reversed(ladder.DECODERS.values())]
 
 
-def _cuts(teacher: Student) -> list[DecoderShape]:
-    """Cuts of a teacher from large to small: width and depth together, neurons in whole blocks."""
-    whole = decoders.sizes(teacher.config)
+def _cuts(origin: Student) -> list[DecoderShape]:
+    """Cuts of a checkpoint from large to small: width and depth together, neurons in whole blocks."""
+    whole = decoders.sizes(origin.config)
     found = []
     for share in CUTS:
         groups = max(1, round(whole.groups * share))
@@ -157,7 +165,9 @@ def _cuts(teacher: Student) -> list[DecoderShape]:
 
 
 def _start(recipe: Recipe) -> str:
-    """A student of a checkpoint is cut from it; one of a teacher grown on the spot is grown beside it."""
+    """A student with a checkpoint of its own begins as that; without, it is cut from the teacher's, if there is one."""
+    if recipe.student.model:
+        return "tuned"
     return "cut" if recipe.teacher is not None and recipe.teacher.model else "grown"
 
 
@@ -210,8 +220,11 @@ def likelihood(kin: Author, corpus: Corpus, texts: Sequence[Any], seed: int) -> 
     return writing.perplexity(kin.generator.logprobs, documents, learnt, seed)
 
 
-def packaged(build: Build, corpus: Corpus, student: Student, mix: str, matters: Mapping[str, Array]) -> Author:
-    """Write the kin folder whole, and load it by the runtime that will serve it."""
+def packaged(
+    build: Build, corpus: Corpus, student: Student, mix: str, matters: Mapping[str, Array], own: Checkpoint | None
+) -> Author:
+    """Write the kin folder whole, and load it by the runtime that will serve it; `own` is what the student began as."""
+    base = {} if own is None else {"base": own.about()}
     new_tokens = build.recipe.gate.new_tokens
     with build.stages.stage("package", f"decoder, {mix}"), atomic.folder(build.out) as folder:
         decoder_kin.write(
@@ -221,7 +234,7 @@ def packaged(build: Build, corpus: Corpus, student: Student, mix: str, matters: 
             kind=corpus.kind,
             new_tokens=new_tokens,
             recipe_yaml=dump(build.recipe),
-            extra={"name": build.recipe.name or build.out.name},
+            extra={"name": build.recipe.name or build.out.name, **base},
             importance=matters,
         )
     return open_author(build.out)
