@@ -154,6 +154,7 @@ class Objective(Section):
         "uld",
         "mse",
         "gold",
+        "prompt",
         "pooled",
         "hidden",
         "attention",
@@ -161,8 +162,8 @@ class Objective(Section):
         "rkd_distance",
         "rkd_angle",
     ] = Field(
-        description="Response: kl, mse, gold, and for generate reverse_kl, js, skew_kl, uld (a teacher with another "
-        "tokenizer); feature: pooled, hidden, attention; relation: relations, rkd_*"
+        description="Response: kl, mse, gold, and for generate prompt (what is asked), reverse_kl, js, skew_kl, "
+        "uld (a teacher with another tokenizer); feature: pooled, hidden, attention; relation: relations, rkd_*"
     )
     weight: float = Field(default=1.0, gt=0, le=1e6, description="Factor of this term in the sum")
     temperature: float = Field(default=2.0, gt=0, le=100, description="Softens both sides' probabilities (kl)")
@@ -172,12 +173,13 @@ class Objective(Section):
     )
 
 
-def default_objectives(task: str = "classify", *, taught: bool = True) -> list[Objective]:
-    """Return the objectives used when the recipe names none."""
+def default_objectives(task: str = "classify", *, taught: bool = True, grown: bool = False) -> list[Objective]:
+    """Return the objectives used when the recipe names none; one `grown` for prompts reads them too."""
+    read = [Objective(name="prompt", weight=0.3)] if grown else []
     if not taught:
-        return [Objective(name="gold")]
+        return [Objective(name="gold"), *read]
     if task == "generate":
-        return [Objective(name="kl", weight=1.0, temperature=1.0), Objective(name="gold", weight=0.5)]
+        return [Objective(name="kl", weight=1.0, temperature=1.0), Objective(name="gold", weight=0.5), *read]
     return [Objective(name="kl", weight=1.0, temperature=2.0), Objective(name="pooled", weight=1.0)]
 
 
@@ -292,7 +294,9 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _is_consistent(self) -> Recipe:
         if "objectives" not in self.distil.model_fields_set:
-            self.distil.objectives = default_objectives(self.task, taught=self.teacher is not None)
+            begun = self.student.model or (self.teacher is not None and self.teacher.model)
+            grown = self.task == "generate" and self.data.kind != "text" and not begun
+            self.distil.objectives = default_objectives(self.task, taught=self.teacher is not None, grown=grown)
         if found := contradictions(self):
             words = "; ".join(f"{path}: {why}" for path, why in found)
             raise PydanticCustomError("contradiction", "{words}", {"words": words, "found": found})

@@ -107,10 +107,11 @@ def tuned(build: Build, came: Student | None, voice: Voice, rows: Rows) -> Stude
     )
     before = came or grown(build, ladder.decoder(str(spec.size)), voice, build.recipe.seed)
     weights, dropout = digest.of_arrays(before.tensors), 0.0 if came else dropout_of(build)
-    inputs = build.inputs(its.digest, asdict(settings), dict(before.config), weights, dropout)
+    gold = aims.peoples(build.recipe)
+    aim = [asdict(o) for o in gold]
+    inputs = build.inputs(its.digest, aim, asdict(settings), dict(before.config), weights, dropout)
 
     def do(out: Path, scratch: Path, progress: Progress) -> None:
-        gold = [TokenObjective("gold")]
         student, _ = trained(build, before, its, gold, None, settings, scratch, progress, dropout=dropout)
         store.save(student, out)
 
@@ -299,10 +300,11 @@ def control(build: Build, plan: Plan, origin: Student | None, voice: Voice, rows
     more = {"adapter": adapter.model_dump()} if adapter else {}
     dropout = dropout_of(build) if start.start == "grown" else 0.0
     weights = digest.of_arrays(before.tensors)
-    inputs = build.inputs(rows.digest, asdict(settings), dict(before.config), weights, dropout, **more)
+    gold = aims.peoples(build.recipe)
+    aim = [asdict(o) for o in gold]
+    inputs = build.inputs(rows.digest, aim, asdict(settings), dict(before.config), weights, dropout, **more)
 
     def do(out: Path, scratch: Path, progress: Progress) -> None:
-        gold = [TokenObjective("gold")]
         train = build.recipe.train
         student, _ = trained(build, before, rows, gold, None, settings, scratch, progress, train=train, dropout=dropout)
         store.save(student, out)
