@@ -27,7 +27,7 @@ from minikin.base.types import Array, Runtime, Split
 from minikin.data.typo import with_one_typo
 from minikin.measure.baselines import tfidf
 from minikin.runtimes import open as open_kin
-from minikin.trust.certify import Certified, Labelled, certify
+from minikin.trust.certify import Certified, Labelled, certify, reject_place
 from minikin.trust.drift import CERTIFIED, SUSPECT, Watch
 
 ALPHA, DELTA, ALARM = 0.02, 0.05, 0.025
@@ -38,8 +38,9 @@ SCENARIOS = ("no drift", "out of scope 5 → 25 %", "unseen domain", "typos", "a
 
 def answers(model: Runtime, texts: list[str], labels_N: Array) -> Labelled:
     """What a model says, with its pooled vectors where it has any."""
-    pooled = getattr(model, "features", None)
-    return Labelled(np.asarray(model.probabilities(texts)), pooled(texts) if pooled else None, labels_N)
+    at_once = getattr(model, "both", None)
+    p_NC, h_NF = at_once(texts) if at_once else (model.probabilities(texts), None)
+    return Labelled(np.asarray(p_NC), h_NF, labels_N, reject_place(model.labels))
 
 
 def pools(folder: Path | None) -> dict[str, Labelled]:
@@ -67,7 +68,7 @@ def pools(folder: Path | None) -> dict[str, Labelled]:
 
 def _without(worse: Runtime, model: Any, texts: list[str], labels_N: Array) -> Labelled:
     """The other model's answers beside the first one's vectors: a head that was replaced."""
-    return Labelled(np.asarray(worse.probabilities(texts)), model.features(texts), labels_N)
+    return Labelled(np.asarray(worse.probabilities(texts)), model.features(texts), labels_N, reject_place(model.labels))
 
 
 def lexical(train: list[tuple[str, str]], labels: tuple[str, ...], share: float) -> Runtime:
@@ -84,7 +85,7 @@ def joined(parts: list[Labelled], order: Array) -> Labelled:
     if all(part.pooled_NF is not None for part in parts):
         pooled = np.concatenate([np.asarray(part.pooled_NF) for part in parts])[order]
     p_NC = np.concatenate([part.probabilities_NC for part in parts])[order]
-    return Labelled(p_NC, pooled, np.concatenate([part.labels_N for part in parts])[order])
+    return Labelled(p_NC, pooled, np.concatenate([part.labels_N for part in parts])[order], parts[0].reject)
 
 
 def traffic(held: dict[str, Labelled], scenario: str, n: int, rng: np.random.Generator) -> Labelled:
@@ -181,7 +182,9 @@ def row_of(scenario: str, runs: list[dict[str, Any]]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kin", type=Path, help="a kin of CLINC150's 150 labels; absent: TF-IDF")
+    parser.add_argument(
+        "--kin", type=Path, help="a kin of CLINC150's labels, with or without out-of-scope texts; absent: TF-IDF"
+    )
     parser.add_argument("--repeats", type=int, default=60)
     args = parser.parse_args()
     held = pools(args.kin)

@@ -12,8 +12,9 @@ import numpy as np
 
 from minikin.base import digest
 from minikin.base.joined import Joined
-from minikin.base.types import UNKNOWN_LABEL, Packed, Progress, Split, Student, Text
+from minikin.base.types import UNKNOWN_LABEL, Array, Packed, Progress, Split, Student, Text
 from minikin.data import tokens as writing
+from minikin.data.clean import hash64
 from minikin.data.faults import Bag
 from minikin.data.generate import Corpus, Kind, messages
 from minikin.data.generate import read as read_corpus
@@ -50,6 +51,15 @@ class Rows:
     validation: Packed
     test: Packed
     digest: str
+
+
+def learned_from(corpus: Corpus) -> Array | None:
+    """Hashes of every prompt that the build learns or chooses from; None for kinds that are never certified."""
+    if corpus.kind != "pairs":
+        return None
+    found = corpus.data
+    splits = (found.train, found.validation, found.calibration, found.unlabelled)
+    return np.array([hash64(text[0]) for split in splits for text in split.texts], np.uint64)
 
 
 def data(build: Build) -> Corpus:

@@ -223,5 +223,6 @@ def packaged(build: Build, corpus: Corpus, student: Student, mix: str, matters: 
             recipe_yaml=dump(build.recipe),
             extra={"name": build.recipe.name or build.out.name},
             importance=matters,
+            trained_on=material.learned_from(corpus),
         )
     return open_author(build.out)
