@@ -1,4 +1,4 @@
-"""Certificates in expectation, and conformal sets: what they promise holds, and a user gets them by the command line."""
+"""Certificates in expectation, and conformal sets: what they promise holds, and the command line gives them."""
 
 import csv
 import json

@@ -63,7 +63,7 @@ def read(source: str, kin: Author, ask: Any) -> Asked:
             right = VERDICTS.get(cells[2].casefold()) if ask.verdict else True
             if right is None or not (cells[1] or ask.verdict):
                 why = f"row {row}: the verdict is {cells[2]!r}, not true or false" if ask.verdict else ""
-                bag.row("bad-verdict" if ask.verdict else "empty-completion", "certify", row, why)
+                bag.row("broken-row" if ask.verdict else "empty-completion", "certify", row, why)
                 continue
             rows.append((cells[0], cells[1], right, cells[-1] if ask.group else "", row))
     bag.raise_if_fatal()

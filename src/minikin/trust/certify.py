@@ -24,7 +24,9 @@ from minikin.trust.verdicts import Verdicts
 
 Method = Literal["ltt", "crc"]
 FIT_SHARE = 0.3
-GRID = 100
+GRID = 50
+"""Thresholds to walk: each is a look at the labels, and a walk ends at the first unlucky one."""
+
 SLACK = 1e-3
 """Thresholds lie so far below the scores that gave them: the same text, asked alone and so rounded otherwise, stays
 on the same side."""
