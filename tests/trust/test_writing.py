@@ -22,7 +22,7 @@ pytest.importorskip("xllamacpp", reason="llama.cpp is not installed: pip install
 pytest.importorskip("gguf", reason="gguf is not installed: pip install 'minikin[gguf]'")
 
 EVERY = [
-    f"{a} the {b} {c}" for a in ("turn", "play", "like", "had") for b in ("lights", "jazz", "dog") for c in range(25)
+    f"{a} the {b} {c}" for a in ("turn", "play", "like", "had") for b in ("lights", "jazz", "dog") for c in range(15)
 ]
 PROMPTS = [EVERY[i] for i in np.random.default_rng(1).permutation(len(EVERY))]  # else the watch sees them drift
 RECIPE = "task: generate\ndata: {prompt: asked, completion: told}\n"

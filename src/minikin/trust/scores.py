@@ -6,6 +6,7 @@ N answers, C classes, F pooled features, Q projected ones, M reference rows, K p
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -178,7 +179,7 @@ class Quick:
 
     def __init__(self, scorer: Scorer, classes: int, compiled: Any = None) -> None:
         w, self._reject = scorer.weights_K, scorer.reject
-        self._judge = getattr(compiled, "score", None) or judge
+        self._judge: Callable[..., float] = getattr(compiled, "score", None) or judge
         self._linear_C = np.full(classes, -w[2] / classes, np.float32)
         squares = [0.0, 0.0]
         if scorer.reject >= 0:
@@ -208,9 +209,7 @@ class Quick:
         elif pooled_F is None:
             return math.nan
         near_RQ, numbers = self._near[best], self._numbers[best]
-        return self._judge(
-            row_C, self._linear_C, pooled_F, self._projection_FQ, self._shift_Q, near_RQ, numbers, top
-        )
+        return self._judge(row_C, self._linear_C, pooled_F, self._projection_FQ, self._shift_Q, near_RQ, numbers, top)
 
 
 def judge(
@@ -229,10 +228,11 @@ def judge(
     intercept; weights of log-odds, entropy and squared log-odds; the reject class's place, and the weights of its
     square and product; weights of length, neighbour and Mahalanobis distance, the farthest, and the mean's square.
     """
-    intercept, odd, entropy, square, reject, rejects, product, length, similar, mahalanobis, far, mean = numbers.tolist()
+    intercept, odd, entropy, square, reject, rejects, product, *near = numbers.tolist()
+    length, similar, mahalanobis, far, mean = near
     log_C = np.log(np.maximum(row_C, np.float32(LEAST)))
     odds, r = math.log(max(top, LEAST)) - math.log(max(1.0 - top, QUIET_ODDS)), float(log_C[int(reject)])
-    total = intercept + odds * (odd + square * odds + product * r) + rejects * r * r
+    total = float(intercept + odds * (odd + square * odds + product * r) + rejects * r * r)
     total += entropy * float(row_C.dot(log_C)) + float(linear_C.dot(log_C))
     if not len(shift_Q):
         return total
@@ -240,7 +240,7 @@ def judge(
     squared = float(z_Q.dot(z_Q))
     norm = math.sqrt(squared) + 1e-9
     if not len(near_RQ):
-        return total + length * math.log(norm) - similar + mahalanobis * far
+        return float(total + length * math.log(norm) - similar + mahalanobis * far)
     *products, last = near_RQ.dot(z_Q).tolist()
     away = math.log1p(max(0.0, squared - 2.0 * last + mean))
-    return total + length * math.log(norm) + similar * max(products) / norm + mahalanobis * min(far, away)
+    return float(total + length * math.log(norm) + similar * max(products) / norm + mahalanobis * min(far, away))
