@@ -232,10 +232,10 @@ def judge(
     length, similar, mahalanobis, far, mean = near
     log_C = np.log(np.maximum(row_C, np.float32(LEAST)))
     odds, r = math.log(max(top, LEAST)) - math.log(max(1.0 - top, QUIET_ODDS)), float(log_C[int(reject)])
-    total = float(intercept + odds * (odd + square * odds + product * r) + rejects * r * r)
+    total = intercept + odds * (odd + square * odds + product * r) + rejects * r * r
     total += entropy * float(row_C.dot(log_C)) + float(linear_C.dot(log_C))
     if not len(shift_Q):
-        return total
+        return float(total)
     z_Q = pooled_F.dot(projection_FQ) - shift_Q
     squared = float(z_Q.dot(z_Q))
     norm = math.sqrt(squared) + 1e-9
