@@ -169,6 +169,12 @@ def test_bad_input_is_told(built, arguments, words, tmp_path, monkeypatch):
     assert words in done.output
 
 
+def test_nothing_is_certified_on_training_prompts(built):
+    done = CliRunner().invoke(app, ["certify", str(built), "--on", str(built.parent / "train.jsonl"), "--risk", "50%"])
+    assert done.exit_code == 2
+    assert "was trained on" in " ".join(done.output.split())
+
+
 def test_a_changed_file_is_refused_by_name(built, tmp_path):
     import shutil
 

@@ -213,7 +213,18 @@ def run_kin(
     columns = tuple(text_column or ())
     if write.writes(kin):
         writing = write.How(
-            schema, n, temperature, top_p, top_k, tuple(stop or ()), seed, max_tokens, threads, verbose, engine
+            schema,
+            n,
+            temperature,
+            top_p,
+            top_k,
+            tuple(stop or ()),
+            seed,
+            max_tokens,
+            threads,
+            verbose,
+            engine,
+            hand_over,
         )
         write.run(kin, tuple(texts or ()), file, form, columns, writing)
         return
@@ -342,6 +353,21 @@ def certify(
         str, typer.Option(help="Share of wrong answers among those given, at most", metavar="SHARE")
     ] = "2%",
     confidence: Annotated[str, typer.Option(help="How sure that is to be", metavar="SHARE")] = "95%",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="ltt: risk among answers, with that confidence; crc: wrong answers among all texts, in expectation",
+            metavar="METHOD",
+        ),
+    ] = "ltt",
+    sets: Annotated[
+        str | None, typer.Option(help="Also give candidates that hold the true label so often", metavar="SHARE")
+    ] = None,
+    by_class: Annotated[bool, typer.Option("--by-class", help="--sets: so often within each class")] = False,
+    verdict: Annotated[
+        str | None,
+        typer.Option(help="A kin that writes: column of true or false on its own answers", metavar="COLUMN"),
+    ] = None,
     group: Annotated[str | None, typer.Option(help="Column: a bound for each of its values", metavar="COLUMN")] = None,
     expires: Annotated[int, typer.Option(help="Days until the certificate is void", metavar="DAYS")] = 90,
     reject: Annotated[
@@ -359,7 +385,10 @@ def certify(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the split of the labels", metavar="N")] = 0,
 ) -> None:
-    """Find when the kin may answer by itself, prove it on labelled texts, and write certificate.json."""
+    """Find when the kin may answer by itself, prove it on labelled texts, and write certificate.json.
+
+    A kin that writes is compared with the answers in the file, or judged by --verdict.
+    """
     from minikin.commands import trust as command
 
     ask = command.Ask(
@@ -373,6 +402,10 @@ def certify(
         labels_checked,
         engine,
         seed,
+        method,
+        command.share(sets, "--sets") if sets else None,
+        by_class,
+        verdict,
     )
     command.certify(kin, on, ask)
 

@@ -230,8 +230,9 @@ def _label_of(folder: Path) -> str:
     import yaml
 
     try:
-        return str(yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))["data"]["label"])
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
+        return str(recipe["data"]["completion" if recipe.get("task") == "generate" else "label"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
         return "label"
 
 

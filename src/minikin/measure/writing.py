@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 
 from minikin.base.types import Array, Completion, Progress, no_progress
 from minikin.equations import intervals
+from minikin.equations.metrics import same
 
 
 class Writes(Protocol):
@@ -44,14 +44,6 @@ class Written:
             "decode_tokens_per_s": self.decode_tokens_per_s,
             "first_token_ms_p50": self.first_token_ms_p50,
         }
-
-
-def same(answer: str, reference: str) -> bool:
-    """Whether two answers say the same: equal JSON values where both are JSON, else equal but for white space."""
-    try:
-        return bool(json.loads(answer) == json.loads(reference))
-    except ValueError:
-        return " ".join(answer.split()) == " ".join(reference.split())
 
 
 def written(

@@ -14,6 +14,7 @@ from minikin.base import digest
 from minikin.base.joined import Joined
 from minikin.base.types import UNKNOWN_LABEL, Array, Packed, Progress, Ragged, Split, Student, Text
 from minikin.data import tokens as writing
+from minikin.data.clean import hash64
 from minikin.data.exchange import Exchanges
 from minikin.data.faults import Bag
 from minikin.data.generate import Corpus, Kind, messages
@@ -58,6 +59,15 @@ class Rows:
     digest: str
     places_M: Array | None = None
     taught: Rows | None = None
+
+
+def learned_from(corpus: Corpus) -> Array | None:
+    """Hashes of every prompt that the build learns or chooses from; None for kinds that are never certified."""
+    if corpus.kind != "pairs":
+        return None
+    found = corpus.data
+    splits = (found.train, found.validation, found.calibration, found.unlabelled)
+    return np.array([hash64(text[0]) for split in splits for text in split.texts], np.uint64)
 
 
 def data(build: Build) -> Corpus:

@@ -15,6 +15,7 @@ from minikin.base import atomic, digest, machine
 from minikin.base.types import Progress, Student
 from minikin.data.generate import Corpus
 from minikin.equations import intervals
+from minikin.equations.metrics import same
 from minikin.feed.causal import CausalModule
 from minikin.measure import writing
 from minikin.measure.writing import Nearest, Written
@@ -87,7 +88,7 @@ def _nearest(corpus: Corpus, seed: int) -> Subject:
     asked, answers = (part[:MOST_PROMPTS] for part in prompts(corpus, corpus.data.test))
     nearest = Nearest(known, theirs)
     said = tuple(nearest.answer(prompt) for prompt in asked)
-    exact_N = np.array([writing.same(a, r) for a, r in zip(said, answers, strict=True)], float)
+    exact_N = np.array([same(a, r) for a, r in zip(said, answers, strict=True)], float)
     row = {"accuracy": float(exact_N.mean()), "accuracy_interval": list(intervals.mean_interval(exact_N, seed=seed))}
     return Subject(Written(said, exact_N, np.zeros(len(said)), 0.0, 0.0, 0.0), row)
 

@@ -236,5 +236,6 @@ def packaged(
             recipe_yaml=dump(build.recipe),
             extra={"name": build.recipe.name or build.out.name, **base},
             importance=matters,
+            trained_on=material.learned_from(corpus),
         )
     return open_author(build.out)
