@@ -195,6 +195,9 @@ def run_kin(
         Path | None,
         typer.Option(help="Hand-over file: answer only what is certified, the rest by whom it names", metavar="FILE"),
     ] = None,
+    draft: Annotated[
+        Path | None, typer.Option(help="Smaller kin whose guesses save a larger one time", metavar="DIR")
+    ] = None,
     schema: Schema = None,
     n: Annotated[int, typer.Option("-n", "--n", help="Completions of each prompt", metavar="N")] = 1,
     temperature: Temperature = 0.0,
@@ -206,17 +209,20 @@ def run_kin(
 ) -> None:
     """Answer texts, a file, or standard input: one JSON object per text, in order, as they come.
 
-    A kin that writes takes prompts and the options from --json-schema on; one that sorts texts takes those before.
+    A kin that writes takes prompts and the options from --draft on; one that sorts texts takes those before.
     """
+    from minikin.base.errors import UserError
     from minikin.commands import write
 
     columns = tuple(text_column or ())
     if write.writes(kin):
         writing = write.How(
-            schema, n, temperature, top_p, top_k, tuple(stop or ()), seed, max_tokens, threads, verbose, engine
+            schema, n, temperature, top_p, top_k, tuple(stop or ()), seed, max_tokens, threads, verbose, engine, draft
         )
         write.run(kin, tuple(texts or ()), file, form, columns, writing)
         return
+    if draft is not None:
+        raise UserError(f"The kin in {kin} sorts texts: --draft is for one that writes.")
     from minikin.commands import run as command
 
     how = command.How(everything=everything, threads=threads, engine=engine, verbose=verbose, hand_over=hand_over)

@@ -35,6 +35,7 @@ class How:
     threads: int = 1
     verbose: bool = False
     engine: str | None = None
+    draft: Path | None = None
 
     def decoding(self, kin: Author) -> Decoding:
         """The settings as the runtime takes them; what is longer than the context is cut from its front, and said."""
@@ -109,7 +110,7 @@ def run(folder: Path, given: tuple[str, ...], file: Path | None, form: str, colu
     if how.n < 1:
         raise UserError(f"-n {how.n}: ask for at least one completion.")
     started = time.perf_counter()
-    kin = open_author(folder, threads=how.threads, engine=how.engine)
+    kin = open_author(folder, threads=how.threads, engine=how.engine, draft=how.draft)
     loaded_s = time.perf_counter() - started
     decoding, tally = how.decoding(kin), Tally()
     if len(given) == 1 and how.n == 1 and sys.stdout.isatty():
@@ -118,7 +119,9 @@ def run(folder: Path, given: tuple[str, ...], file: Path | None, form: str, colu
         for item in _prompts(given, file, form, columns or ("prompt",)):
             _row(kin, item, decoding, how.n, tally)
     if how.verbose:
-        sys.stderr.write(f"{kin!r}, engine {kin.engine}, loaded in {loaded_s * 1e3:.0f} ms; {tally.rates}\n")
+        sys.stderr.write(
+            f"{kin!r}, engine {kin.engine}, loaded in {loaded_s * 1e3:.0f} ms; {tally.rates}{_drafted(kin)}\n"
+        )
     if tally.truncated:
         sys.stderr.write(
             f"{tally.truncated:,} of {tally.prompts:,} prompts leave no room in the context of "
@@ -129,6 +132,12 @@ def run(folder: Path, given: tuple[str, ...], file: Path | None, form: str, colu
             f"{len(tally.bad):,} of the lines hold no prompt (the first is line {tally.bad[0]}); "
             'an {"error": …} stands in the place of each.'
         )
+
+
+def _drafted(kin: Author) -> str:
+    """How many of a draft's guesses were right."""
+    guessed = getattr(kin.generator, "guessed", None)
+    return "" if guessed is None else f"; {kin.generator.taken:,} of {guessed:,} guessed tokens were right"  # type: ignore[attr-defined]
 
 
 def _prompts(given: tuple[str, ...], file: Path | None, form: str, columns: tuple[str, ...]) -> Iterator[str | Bad]:
