@@ -61,7 +61,7 @@ def evaluate(
 
 def _rows(name: str, metrics: dict[str, Any]) -> list[tuple[str, ...]]:
     """One row for each metric; the harness names them `metric,filter` and `metric_stderr,filter`."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for key, value in metrics.items():
         metric, _, kept = key.partition(",")
         if words.number(value) is None or not kept or metric.endswith("_stderr"):

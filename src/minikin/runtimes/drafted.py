@@ -93,7 +93,7 @@ class Drafting:
             within.taken += 1
             del self._guesses[0]
             self._waiting_TV = self._waiting_TV[1:]
-            return self._waiting_TV[0]
+            return self._next()
         if self._guesses:
             large.back(large.length - len(self._guesses))
             self._guesses = []
@@ -102,7 +102,11 @@ class Drafting:
         self._guesses = self._ahead(min(AHEAD, within.context - large.length - 1))
         within.guessed += len(self._guesses)
         self._waiting_TV = large.follow([*ids, *self._guesses])
-        return self._waiting_TV[0]
+        return self._next()
+
+    def _next(self) -> Array:
+        logits_V: Array = self._waiting_TV[0]
+        return logits_V
 
     def _ahead(self, most: int) -> list[int]:
         """Let the draft read what it has not, and return its guesses in the large model's tokens."""
