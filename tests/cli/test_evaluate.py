@@ -54,7 +54,7 @@ class Reference:
     def nats(self, text: str, more: str) -> float:
         import torch
 
-        before = self.tokenizer(text).input_ids or [self.tokenizer.bos_token_id or self.tokenizer.eos_token_id]
+        before = self.tokenizer(text).input_ids or [self.tokenizer.eos_token_id]
         ids = torch.tensor([before + self.tokenizer(text + more).input_ids[len(self.tokenizer(text).input_ids) :]])
         with torch.inference_mode():
             logs = self.model(ids).logits[0, :-1].log_softmax(-1)

@@ -26,12 +26,12 @@ class KinLM(TemplateLM):  # type: ignore[misc]
     def __init__(self, writer: Writer, progress: Progress = no_progress) -> None:
         super().__init__()
         self._writer, self._progress = writer, progress
-        begins = writer.specials.get(writer.named.get("bos_token", ""))
-        self._first = min(writer.ends, default=0) if begins is None else begins
+        end = writer.specials.get(writer.named.get("eos_token", ""), min(writer.ends, default=0))
+        self._first = [*writer.tokens(""), end][0]
 
     @property
     def eot_token_id(self) -> int:
-        """The token that stands before a text: the one that begins texts, or the one that ends them."""
+        """The token before a text: what its tokenizer puts there, or the end of the text before."""
         return self._first
 
     @property
