@@ -36,6 +36,7 @@ class How:
     verbose: bool = False
     engine: str | None = None
     hand_over: Path | None = None
+    draft: Path | None = None
 
     def decoding(self, kin: Author) -> Decoding:
         """The settings as the runtime takes them; what is longer than the context is cut from its front, and said."""
@@ -116,7 +117,7 @@ def run(folder: Path, given: tuple[str, ...], file: Path | None, form: str, colu
     if how.n < 1:
         raise UserError(f"-n {how.n}: ask for at least one completion.")
     started = time.perf_counter()
-    kin = open_author(folder, threads=how.threads, engine=how.engine)
+    kin = open_author(folder, threads=how.threads, engine=how.engine, draft=how.draft)
     loaded_s = time.perf_counter() - started
     decoding, tally = how.decoding(kin), Tally()
     if how.hand_over is not None:
@@ -127,7 +128,9 @@ def run(folder: Path, given: tuple[str, ...], file: Path | None, form: str, colu
         for item in _prompts(given, file, form, columns or ("prompt",)):
             _row(kin, item, decoding, how.n, tally)
     if how.verbose:
-        sys.stderr.write(f"{kin!r}, engine {kin.engine}, loaded in {loaded_s * 1e3:.0f} ms; {tally.rates}\n")
+        sys.stderr.write(
+            f"{kin!r}, engine {kin.engine}, loaded in {loaded_s * 1e3:.0f} ms; {tally.rates}{_drafted(kin)}\n"
+        )
     if tally.truncated:
         sys.stderr.write(
             f"{tally.truncated:,} of {tally.prompts:,} prompts leave no room in the context of "
@@ -157,6 +160,12 @@ def _handed_over(kin: Author, items: Iterator[str | Bad], how: How, tally: Tally
             tally.truncated += answer.truncated
             row = sorting.row_of(answer, everything=False)
             _say({"text": row.pop("label"), **row})
+
+
+def _drafted(kin: Author) -> str:
+    """How many of a draft's guesses were right."""
+    guessed = getattr(kin.generator, "guessed", None)
+    return "" if guessed is None else f"; {kin.generator.taken:,} of {guessed:,} guessed tokens were right"  # type: ignore[attr-defined]
 
 
 def _prompts(given: tuple[str, ...], file: Path | None, form: str, columns: tuple[str, ...]) -> Iterator[str | Bad]:

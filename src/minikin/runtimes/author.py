@@ -120,14 +120,23 @@ def _pair(text: Sequence[str]) -> list[Message]:
 
 
 def open_author(
-    folder: str | PathLike[str], *, threads: int = 1, verify: bool = True, engine: str | None = None
+    folder: str | PathLike[str],
+    *,
+    threads: int = 1,
+    verify: bool = True,
+    engine: str | None = None,
+    draft: str | PathLike[str] | None = None,
 ) -> Author:
     """Load the kin in `folder`; `verify` compares every file with its SHA-256 first.
 
     `engine` is `llama.cpp`, which runs the GGUF file (the default), or `torch`, which runs the float32 weights with
-    transformers, to compare. Raises KinError for a folder that is no kin that writes, or was changed, and MissingExtra
+    transformers, to compare. `draft` is a smaller kin, whose guesses save the larger one time and change no text.
+
+    Raises KinError for a folder that is no kin that writes, or was changed, and MissingExtra
     without the engine's packages.
     """
+    if draft is not None and engine == "torch":
+        raise UserError("A draft helps llama.cpp only. Leave --engine torch out.")
     if engine not in (None, *ENGINES):
         raise UserError(f"There is no engine {engine!r} for a kin that writes. Choose one of {', '.join(ENGINES)}.")
     path = Path(folder)
@@ -139,6 +148,12 @@ def open_author(
     if engine == "torch":
         # apart, as it needs more than what runs on a device
         writer = import_module("minikin.steps.rewritten").TorchWriter(path, threads=threads)
-    else:
-        writer = import_module("minikin.runtimes.llama_cpp").LlamaCpp(path / manifest.model, threads=threads)
-    return Author(path, manifest, writer, guard_of(path, writer.name))
+        return Author(path, manifest, writer, guard_of(path, writer.name))
+    llama_cpp = import_module("minikin.runtimes.llama_cpp")
+    if draft is None:
+        writer = llama_cpp.LlamaCpp(path / manifest.model, threads=threads)
+        return Author(path, manifest, writer, guard_of(path, writer.name))
+    from minikin.runtimes.drafted import Drafted
+
+    small = open_author(draft, threads=threads, verify=verify).generator
+    return Author(path, manifest, Drafted(path / manifest.model, small, threads=threads))
