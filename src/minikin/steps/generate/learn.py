@@ -35,7 +35,7 @@ PASSES = {"teacher": 60_000, "student": 120_000}
 """Examples to see in training, when the recipe names no number of epochs."""
 
 CONTROL_SHARE = 0.5
-"""Examples that the control sees, as a share of those that the student sees."""
+"""Examples (or tokens) that the control sees, as a share of those that the student sees."""
 
 RATES = {"grown": 2e-3, "cut": 1e-3, "tuned": 2e-4}
 PROBE_ROWS = 32
@@ -211,16 +211,21 @@ def made(build: Build, plan: Plan, teacher: Student | None, voice: Voice, rows: 
     )
 
 
-def settings_of(build: Build, plan: Plan, rows: Rows, share: float = 1.0) -> Settings:
-    """Settings of a student's training; `share` of its usual number of passes."""
+def lesson(build: Build, plan: Plan, rows: Rows, share: float = 1.0) -> tuple[Rows, Settings]:
+    """What a student learns from and how; `share` of its usual passes, or of its budget of tokens."""
     recipe = build.recipe
-    epochs = recipe.distil.epochs or recipe.train.epochs or epochs_for(len(rows.train.ids_NT), PASSES["student"], 4, 60)
-    return Settings(
-        epochs=max(1, round(epochs * share)),
+    if recipe.distil.tokens is not None:
+        rows, epochs = material.within(rows, max(1, round(recipe.distil.tokens * share)))
+    else:
+        usual = epochs_for(len(rows.train.ids_NT), PASSES["student"], 4, 60)
+        epochs = max(1, round((recipe.distil.epochs or recipe.train.epochs or usual) * share))
+    settings = Settings(
+        epochs=epochs,
         batch=_rows_for(recipe.train.batch, rows.train),
         learning_rate=recipe.train.learning_rate or RATES[plan.start],
         seed=build.student_seed,
     )
+    return rows, settings
 
 
 def _rows_for(examples: int, packed: Packed) -> int:
@@ -234,8 +239,8 @@ def distilled(
 ) -> Student:
     """The student, trained in full on what the teacher said (or on people's answers alone)."""
     objectives = objectives_of(build.recipe.distil.objectives)
-    settings = settings_of(build, plan, rows)
     before = made(build, plan, teacher, voice, rows)
+    rows, settings = lesson(build, plan, rows)
     inputs = build.inputs(
         rows.digest,
         None if signals is None else signals.digest,
@@ -254,8 +259,8 @@ def distilled(
 def control(build: Build, plan: Plan, came: Student | None, voice: Voice, rows: Rows) -> Student:
     """The same shape without the teacher's signals: people's answers alone, from the checkpoint as it was found."""
     start = plan if came is not None else replace(plan, start="grown")
-    settings = settings_of(build, start, rows, CONTROL_SHARE)
     before = made(build, start, came, voice, rows)
+    rows, settings = lesson(build, start, rows, CONTROL_SHARE)
     inputs = build.inputs(rows.digest, asdict(settings), dict(before.config), digest.of_arrays(before.tensors))
 
     def do(out: Path, scratch: Path, progress: Progress) -> None:

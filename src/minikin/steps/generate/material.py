@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +131,20 @@ def rows(build: Build, corpus: Corpus, voice: Voice) -> Rows:
     folder = build.step("tokens", "tokens", inputs, f"{len(wide):,} examples", do)
     found = {role: opened(folder / role) for role in splits}
     return Rows(**found, digest=digest.of_value([corpus.data.digest, voice.digest, folder.name]))
+
+
+def within(rows: Rows, tokens: int) -> tuple[Rows, int]:
+    """Rows whose passes show about `tokens` tokens, to half a row a pass, and the number of passes.
+
+    All rows in one pass, and part of them where that is more; several passes over equally many where it is less.
+    """
+    whole, count = rows.train, len(rows.train.ids_NT)
+    each = int((np.asarray(whole.documents_NT) > 0).sum())
+    passes = -(-tokens // each)
+    some = min(count, max(1, round(count * tokens / (passes * each))))
+    fields = whole.ids_NT, whole.documents_NT, whole.learnt_NT
+    train = Packed(*(array[:some] for array in fields))
+    return replace(rows, train=train, digest=digest.of_value([rows.digest, some])), passes
 
 
 def _write(
