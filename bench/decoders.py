@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("datasets", nargs="+", choices=("tinystories", "wikitext2"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--sizes", nargs="+", choices=("1/4", "1/8"), default=["1/4", "1/8"])
-    parser.add_argument("--tokens", type=int, default=300_000, help="that each student learns from")
+    parser.add_argument("--tokens", type=int, default=200_000, help="that each student learns from")
     parser.add_argument("--recovery", action="store_true", help="the recovery curve of a cut student instead")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="overrides")
     parser.add_argument("--run", type=Path, help="run folder; default: bench/runs/SET/run")
