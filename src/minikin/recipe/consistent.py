@@ -61,6 +61,10 @@ def _task(recipe: Recipe) -> Iterator[Contradiction]:
             yield f"distil.objectives.{i}.name", f"the task {recipe.task} has {', '.join(terms)}"
     if not writes and recipe.data.max_length > LONGEST_READ:
         yield "data.max_length", f"the task classify reads at most {LONGEST_READ} tokens of a text"
+    if recipe.distil.tokens is not None and not writes:
+        yield "distil.tokens", "bounds the task generate; classify has distil.epochs"
+    if recipe.distil.tokens is not None and (recipe.distil.epochs or recipe.train.epochs):
+        yield "distil.tokens", "says the same as epochs; give one of them"
     temperatures = {o.temperature for o in recipe.distil.objectives if o.name not in (*PEOPLES, *LIVE)}
     if writes and len(temperatures) > 1:
         yield "distil.objectives", "compare distributions at several temperatures, and signals are stored at one"

@@ -190,6 +190,9 @@ class DistilSpec(Section):
         default_factory=default_objectives, min_length=1, description="Weighted terms of the loss"
     )
     epochs: int | None = Field(default=None, ge=1, le=10_000, description="Passes over all texts; absent: decided")
+    tokens: int | None = Field(
+        default=None, ge=1, description="generate: tokens to learn from, in place of epochs; absent: decided by epochs"
+    )
     top_k: int = Field(
         default=32, ge=1, le=4096, description="generate: tokens of each of the teacher's distributions that are kept"
     )

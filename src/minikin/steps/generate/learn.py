@@ -19,7 +19,7 @@ from minikin.recipe import ladder
 from minikin.recipe.ladder import DecoderShape
 from minikin.recipe.schema import TrainSpec
 from minikin.steps.context import Build
-from minikin.steps.generate import aims
+from minikin.steps.generate import aims, material
 from minikin.steps.generate.material import Rows, Voice
 from minikin.steps.teach import epochs_for, in_bfloat16, threads
 from minikin.students import adapters, decoder, store
@@ -34,7 +34,7 @@ PASSES = {"teacher": 60_000, "student": 120_000}
 """Examples to see in training, when the recipe names no number of epochs."""
 
 CONTROL_SHARE = 0.5
-"""Examples that the control sees, as a share of those that the student sees."""
+"""Examples (or tokens) that the control sees, as a share of those that the student sees."""
 
 RATES = {"grown": 2e-3, "cut": 1e-3, "tuned": 2e-4, "adapter": 1e-3}
 PROBE_ROWS = 32
@@ -223,17 +223,22 @@ def made(build: Build, plan: Plan, origin: Student | None, voice: Voice, rows: R
     )
 
 
-def settings_of(build: Build, plan: Plan, rows: Rows, share: float = 1.0) -> Settings:
-    """Settings of a student's training; `share` of its usual number of passes."""
+def lesson(build: Build, plan: Plan, rows: Rows, share: float = 1.0) -> tuple[Rows, Settings]:
+    """What a student learns from and how; `share` of its usual passes, or of its budget of tokens."""
     recipe = build.recipe
-    epochs = recipe.distil.epochs or recipe.train.epochs or epochs_for(len(rows.train.ids_NT), PASSES["student"], 4, 60)
-    return Settings(
-        epochs=max(1, round(epochs * share)),
+    if recipe.distil.tokens is not None:
+        rows, epochs = material.within(rows, max(1, round(recipe.distil.tokens * share)))
+    else:
+        usual = epochs_for(len(rows.train.ids_NT), PASSES["student"], 4, 60)
+        epochs = max(1, round((recipe.distil.epochs or recipe.train.epochs or usual) * share))
+    settings = Settings(
+        epochs=epochs,
         batch=_rows_for(recipe.train.batch, rows.train),
         learning_rate=recipe.train.learning_rate or RATES["adapter" if recipe.train.adapter else plan.start],
         bfloat16=in_bfloat16(recipe.train),
         seed=build.student_seed,
     )
+    return rows, settings
 
 
 def _rows_for(examples: int, packed: Packed) -> int:
@@ -252,9 +257,9 @@ def distilled(
     recipe = build.recipe
     teacher = said if isinstance(said, Student) else None
     objectives = aims.objectives(recipe, plan.shape.layers, teacher)
-    settings = settings_of(build, plan, rows)
     own = aims.own_answers(recipe, voice)
     before = made(build, plan, origin, voice, rows)
+    rows, settings = lesson(build, plan, rows)
     more = {"own": own, "adapter": recipe.train.adapter and recipe.train.adapter.model_dump()}
     dropout = dropout_of(build) if plan.start == "grown" else 0.0
     inputs = build.inputs(
@@ -294,8 +299,8 @@ def distilled(
 def control(build: Build, plan: Plan, origin: Student | None, voice: Voice, rows: Rows) -> Student:
     """The same shape without the teacher's signals: people's answers alone, from the checkpoint as it was found."""
     start = plan if origin is not None else replace(plan, start="grown")
-    settings = settings_of(build, start, rows, CONTROL_SHARE)
     before = made(build, start, origin, voice, rows)
+    rows, settings = lesson(build, start, rows, CONTROL_SHARE)
     adapter = build.recipe.train.adapter
     more = {"adapter": adapter.model_dump()} if adapter else {}
     dropout = dropout_of(build) if start.start == "grown" else 0.0

@@ -173,6 +173,20 @@ def _rows(build: Build, corpus: Corpus, voice: Voice, *, places: bool) -> Rows:
     return Rows(**found, digest=digest.of_value([corpus.data.digest, voice.digest, folder.name]), places_M=places_M)
 
 
+def within(rows: Rows, tokens: int) -> tuple[Rows, int]:
+    """Rows whose passes show about `tokens` tokens, to half a row a pass, and the number of passes.
+
+    All rows in one pass, and part of them where that is more; several passes over equally many where it is less.
+    """
+    whole, count = rows.train, len(rows.train.ids_NT)
+    each = int((np.asarray(whole.documents_NT) > 0).sum())
+    passes = -(-tokens // each)
+    some = min(count, max(1, round(count * tokens / (passes * each))))
+    fields = whole.ids_NT, whole.documents_NT, whole.learnt_NT
+    train = Packed(*(array[:some] for array in fields))
+    return replace(rows, train=train, digest=digest.of_value([rows.digest, some])), passes
+
+
 def _write(
     split: Split, role: str, kind: Kind, speaker: Speaker, context: int, out: Path, scratch: Path, progress: Progress
 ) -> None:
