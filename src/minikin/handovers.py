@@ -50,7 +50,7 @@ def watch_of(guard: Guard, file: HandOverFile, queue: Queue) -> Watch | None:
         return None
     name = str(guard.value["sha256_of_this"])[:16]
     reference = {"scores": guard.calibration_scores_N}
-    judge = same if guard.value["task"] == "generate" else eq
+    judge = same if guard.value.get("task") == "generate" else eq
     return Watch(name, guard.alpha, reference, alarm=file.audit.alarm, book=queue.book, same=judge)
 
 
