@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from data import ROOT, RUNS, SETS, prepare
+from data import ROOT, RUNS, SETS, TEXTS, prepare, prepare_texts
 from minikin.base import machine
 from minikin.base.console import Stages
 from minikin.base.folders import RunFolder
@@ -28,12 +28,14 @@ def recipe_of(dataset: str, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe of a benchmark set, of `helpdesk` (in the box), or of a YAML file; its data is made ready."""
     if dataset == "helpdesk":
         return read(BOX, overrides)
-    if dataset in SETS:
-        prepare(dataset)
+    if dataset in SETS or dataset in TEXTS:
+        (prepare if dataset in SETS else prepare_texts)(dataset)
         return read(ROOT / "bench" / "recipes" / f"{dataset}.yaml", overrides)
     if Path(dataset).is_file():
         return read(dataset, overrides)
-    raise SystemExit(f"There is no set '{dataset}'. Known: helpdesk, {', '.join(SETS)}, or the path of a recipe.")
+    raise SystemExit(
+        f"There is no set '{dataset}'. Known: helpdesk, {', '.join([*SETS, *TEXTS])}, or the path of a recipe."
+    )
 
 
 def name_of(dataset: str) -> str:

@@ -9,6 +9,7 @@ import argparse
 import csv
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -58,6 +59,28 @@ def glue_mrpc(split: str) -> Rows:
         yield left, right, ("different", "paraphrase")[int(quality)]
 
 
+def tinystories(split: str) -> Iterator[str]:
+    """Eldan & Li 2023: the cased stories, the last 250 for test."""
+    whole = (source("tinystories") / "tinystories_b_2MB.txt").read_text(encoding="utf-8")
+    stories = [story.strip() for story in whole.split(END) if story.strip()]
+    yield from stories[-250:] if split == "test" else stories[:-250]
+
+
+def wikitext2(split: str) -> Iterator[str]:
+    """Merity et al. 2016, whole articles: those of its test split and the first 30 of validation to train on."""
+    heading = re.compile(r"^ = [^=].* = $", re.MULTILINE)
+    parts = []
+    for name in ("test", "valid"):
+        whole = (source("wikitext2") / f"{name}.raw.txt").read_text(encoding="utf-8")
+        starts = [found.start() for found in heading.finditer(whole)]
+        parts.append([whole[a:b].strip() for a, b in zip(starts, [*starts[1:], len(whole)], strict=True)])
+    yield from parts[1][-20:] if split == "test" else [*parts[0], *parts[1][:-20]]
+
+
+END = "<|endoftext|>"
+TEXTS: dict[str, Callable[[str], Iterator[str]]] = {"tinystories": tinystories, "wikitext2": wikitext2}
+"""Running text, which has no columns; train and test."""
+
 SETS: dict[str, tuple[Callable[[str], Rows], tuple[str, ...]]] = {
     "banking77": (banking77, ("train", "test")),
     "clinc150": (clinc150, ("train", "validation", "test")),
@@ -86,6 +109,18 @@ def prepare(name: str, folder: Path | None = None) -> dict[str, Path]:
             writer.writerow(("text", "label") if len(rows[0]) == 2 else ("left", "right", "label"))
             writer.writerows(rows)
         temporary.replace(path)
+    return paths
+
+
+def prepare_texts(name: str) -> dict[str, Path]:
+    """Write train and test of a set of running text into bench/runs/data/NAME, unless they are there; return them."""
+    paths = {split: RUNS / "data" / name / f"{split}.txt" for split in ("train", "test")}
+    for split, path in paths.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_file():
+            temporary = path.with_suffix(".part")
+            temporary.write_text(f"\n{END}\n".join(TEXTS[name](split)), encoding="utf-8")
+            temporary.replace(path)
     return paths
 
 

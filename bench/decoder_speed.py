@@ -1,10 +1,10 @@
 """Distilling a decoder at a 32k vocabulary: tokens/s and peak memory of ours, TRL's trainers and a plain loop.
 
-python bench/decoder_speed.py [--steps 4] [--only ours-cached plain ...]
+    OMP_NUM_THREADS=1 python bench/decoder_speed.py [--steps 6] [--only ours-cached plain ...]
 
-Same teacher, student, rows, order, optimiser and schedule; every contestant in a process of its own. Tokens are per
-second of processor time, the first step left out (set OMP_NUM_THREADS); memory is the peak during training above what
-models and data took. TRL's distillation trainer always
+Same teacher, student, rows, optimiser and schedule; each step takes the same batch, so that every step has a loss to
+compare. Every contestant is a process of its own. Tokens are per second of processor time, the median step, the first
+left out; memory is the peak while training above what models and data took. TRL's distillation trainer always
 learns from its own generations, so its chunked loss is timed in the plain loop. Needs trl (pip install --no-deps trl).
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -31,7 +30,6 @@ from torch.nn import functional as F
 
 from common import keep, table
 from minikin.base.types import Packed
-from minikin.feed.buckets import bucketed
 from minikin.feed.decoder import Asked
 from minikin.teachers import token_signals
 from minikin.train.loop import Settings, _warm_then_decay
@@ -63,84 +61,80 @@ def teacher_and_student() -> tuple[Any, Any]:
     return model(256, 4, 1).eval().requires_grad_(False), model(128, 2, 2)
 
 
-def data(steps: int) -> Packed:
-    """Full rows of one document each, all learnt but the first token."""
-    ids_NT = np.random.default_rng(0).integers(3, VOCABULARY, (steps * BATCH, WIDTH)).astype(np.int32)
+def data() -> Packed:
+    """One batch: full rows of one document each, all learnt but the first token."""
+    ids_NT = np.random.default_rng(0).integers(3, VOCABULARY, (BATCH, WIDTH)).astype(np.int32)
     learnt_NT = np.ones(ids_NT.shape, bool)
     learnt_NT[:, 0] = False
     return Packed(ids_NT, np.ones_like(ids_NT), learnt_NT)
 
 
-def settings() -> Settings:
-    return Settings(epochs=1, batch=BATCH, learning_rate=1e-3, weight_decay=0.0)
+def settings(steps: int) -> Settings:
+    return Settings(epochs=steps, batch=BATCH, learning_rate=1e-3, weight_decay=0.0)
 
 
 class Watch:
-    """Times the steps, and knows the memory before them."""
+    """Times the steps, and knows the memory before them and its peak since."""
 
     def __init__(self) -> None:
         self.before_mib = psutil.Process().memory_info().rss / 2**20
+        Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
         self.ends = [time.process_time()]
 
     def step(self, *_: object) -> None:
         self.ends.append(time.process_time())
 
-    def report(self, loss: float, **more: float) -> dict[str, float]:
-        seconds = np.diff(self.ends)[1:]
-        peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    def report(self, losses: list[float], **more: float) -> dict[str, Any]:
+        status = Path("/proc/self/status").read_text()
+        peak_mib = int(status.split("VmHWM:")[1].split()[0]) / 1024
         return {
-            "tokens_per_s": BATCH * WIDTH / statistics.median(seconds),
+            "tokens_per_s": BATCH * WIDTH / statistics.median(np.diff(self.ends)[1:]),
             "memory_mib": peak_mib - self.before_mib,
-            "loss": loss,
+            "losses": losses,
             **more,
         }
 
 
-def ours(steps: int, cached: bool) -> dict[str, float]:
+def ours(steps: int, cached: bool) -> dict[str, Any]:
     teacher, student = teacher_and_student()
-    packed, more = data(steps), {}
+    packed, more = data(), {}
     source: Any = Asked(teacher)
     with tempfile.TemporaryDirectory() as folder:
         if cached:
             # in a process of its own, so that what the teacher took does not count as the student's memory
             store = Path(folder) / "store"
             started = time.perf_counter()
-            subprocess.run([sys.executable, __file__, "--store", str(store), "--steps", str(steps)], check=True)
+            subprocess.run([sys.executable, __file__, "--store", str(store)], check=True)
             more["store_s"] = time.perf_counter() - started
             source = token_signals.read(store, packed)
             more["bytes_per_token"] = float(source.shards[0].itemsize)
             del teacher
         watch = Watch()
-        history = distil(student, packed, KL, settings(), source=source, progress=watch.step)
-    return watch.report(history.losses[0], **more)
-
-
-def order(steps: int) -> list[np.ndarray]:
-    """The rows of each step, as the loop of ours takes them."""
-    return bucketed(np.full(steps * BATCH, WIDTH), BATCH, settings().seed, 0)
+        history = distil(student, packed, KL, settings(steps), source=source, progress=watch.step)
+    return watch.report(history.losses, **more)
 
 
 def optimiser(student: Any, steps: int) -> tuple[Any, Any]:
-    optimizer = torch.optim.AdamW(student.parameters(), lr=settings().learning_rate, weight_decay=0.0, fused=True)
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_then_decay(settings(), steps))
+    optimizer = torch.optim.AdamW(student.parameters(), lr=settings(steps).learning_rate, weight_decay=0.0, fused=True)
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_then_decay(settings(steps), 1))
 
 
-def plain(steps: int, loss_of: Step) -> dict[str, float]:
+def plain(steps: int, loss_of: Step) -> dict[str, Any]:
     """The loop that one writes by hand around transformers."""
     teacher, student = teacher_and_student()
-    packed, (optimizer, schedule) = data(steps), optimiser(student, steps)
+    ids_BT, (optimizer, schedule) = torch.from_numpy(data().ids_NT).long(), optimiser(student, steps)
     student.train()
-    watch, total = Watch(), 0.0
-    for rows in order(steps):
-        loss = loss_of(teacher, student, torch.from_numpy(packed.ids_NT[rows]).long())
+    watch, losses = Watch(), []
+    for _ in range(steps):
+        loss = loss_of(teacher, student, ids_BT)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(student.parameters(), settings().clip)
+        torch.nn.utils.clip_grad_norm_(student.parameters(), settings(steps).clip)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
-        total += loss.item()
+        losses.append(loss.item())
         watch.step()
-    return watch.report(total / steps)
+    return watch.report(losses)
 
 
 def dense_kl(teacher: Any, student: Any, ids_BT: Tensor) -> Tensor:
@@ -162,7 +156,7 @@ def trl_chunked(teacher: Any, student: Any, ids_BT: Tensor) -> Tensor:
     return loss
 
 
-def trl_gkd(steps: int) -> dict[str, float]:
+def trl_gkd(steps: int) -> dict[str, Any]:
     """TRL's GKD trainer, never on its own generations (lmbda 0), with forward KL (beta 0)."""
     os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
     from datasets import Dataset
@@ -186,11 +180,13 @@ def trl_gkd(steps: int) -> dict[str, float]:
     teacher, student = teacher_and_student()
     words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(VOCABULARY)}, unk_token="w0"))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="w0", bos_token="w1", eos_token="w2")
-    rows = data(steps).ids_NT[np.concatenate(order(steps))]
+    rows = np.tile(data().ids_NT, (steps, 1))
 
     def collate(items: list[dict[str, Any]]) -> dict[str, Tensor]:
         ids_BT = torch.tensor([item["input_ids"] for item in items])
-        return {"input_ids": ids_BT, "attention_mask": torch.ones_like(ids_BT), "labels": ids_BT}
+        labels_BT = ids_BT.clone()
+        labels_BT[:, 0] = -100  # nothing predicts it, and it would count in the mean
+        return {"input_ids": ids_BT, "attention_mask": torch.ones_like(ids_BT), "labels": labels_BT}
 
     with tempfile.TemporaryDirectory() as folder:
         trainer = InOrder(
@@ -220,10 +216,10 @@ def trl_gkd(steps: int) -> dict[str, float]:
         )
         trainer.train()
         losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
-    return watches[0].report(float(np.mean(losses)))
+    return watches[0].report(losses)
 
 
-CONTESTANTS: dict[str, tuple[str, Callable[[int], dict[str, float]]]] = {
+CONTESTANTS: dict[str, tuple[str, Callable[[int], dict[str, Any]]]] = {
     "ours-cached": ("minikin, stored top-28 and tail", lambda steps: ours(steps, cached=True)),
     "ours-live": ("minikin, live teacher", lambda steps: ours(steps, cached=False)),
     "plain": ("plain transformers loop", lambda steps: plain(steps, dense_kl)),
@@ -234,13 +230,13 @@ CONTESTANTS: dict[str, tuple[str, Callable[[int], dict[str, float]]]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--only", nargs="*", choices=list(CONTESTANTS), default=list(CONTESTANTS))
     parser.add_argument("--one", choices=list(CONTESTANTS), help=argparse.SUPPRESS)
     parser.add_argument("--store", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.store:
-        token_signals.collect(Asked(teacher_and_student()[0]), data(args.steps), args.store)
+        token_signals.collect(Asked(teacher_and_student()[0]), data(), args.store)
     elif args.one:
         print("result", json.dumps(CONTESTANTS[args.one][1](args.steps)))
     else:
@@ -249,7 +245,7 @@ def main() -> None:
 
 def measured(names: list[str], steps: int) -> str:
     """Run each contestant in a process of its own, keep the figures, and give the table."""
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for name in names:
         command = [sys.executable, __file__, "--one", name, "--steps", str(steps)]
         done = subprocess.run(command, capture_output=True, text=True)
@@ -258,15 +254,28 @@ def measured(names: list[str], steps: int) -> str:
             print(f"{name} did not run: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
             continue
         found[name] = json.loads(lines[-1].removeprefix("result "))
+        print(name, found[name], file=sys.stderr, flush=True)
     keep("decoder_speed", {"steps": steps, "threads": torch.get_num_threads(), **found})
-    first = found.get("ours-cached")
+    first, reference = found.get("ours-cached"), found.get("plain")
     rows = []
     for name, row in found.items():
         speed = f"{first['tokens_per_s'] / row['tokens_per_s']:.2f}" if first else "–"
         memory = f"{row['memory_mib'] / first['memory_mib']:.2f}" if first else "–"
-        figures = f"{row['tokens_per_s']:.0f}", speed, f"{row['memory_mib']:.0f}", memory, f"{row['loss']:.4f}"
-        rows.append((CONTESTANTS[name][0], *figures))
-    columns = "contestant", "tokens/CPU-s", "first is faster", "peak MiB", "× first's memory", "mean loss"
+        apart = "–"
+        if reference and name != "ours-cached":
+            pairs = zip(row["losses"], reference["losses"], strict=True)
+            apart = f"{max(abs(mine / its - 1) for mine, its in pairs):.0e}"
+        figures = f"{row['tokens_per_s']:.0f}", speed, f"{row['memory_mib']:.0f}", memory
+        rows.append((CONTESTANTS[name][0], *figures, f"{row['losses'][0]:.4f} → {row['losses'][-1]:.4f}", apart))
+    columns = (
+        "contestant",
+        "tokens/CPU-s",
+        "first is faster",
+        "peak MiB",
+        "× first's memory",
+        "loss, first → last step",
+        "largest difference of a step's loss from the plain loop's",
+    )
     return table(columns, rows)
 
 

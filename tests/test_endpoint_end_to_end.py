@@ -332,7 +332,7 @@ def test_log_probabilities_stand_beside_the_students_tokens_or_it_is_said(cut, s
         recipe = read(write(tmp_path, api.url, teacher={"logprobs": 2}))
         build = Build(recipe, tmp_path / "kin", RunFolder(tmp_path / "run"), Stages(quiet=True))
         told = generate.ask.told(build, generate.material.data(build))
-    assert [(o.name, o.temperature) for o in recipe.distil.objectives] == [("gold", 2.0), ("uld", 1.0)]
+    assert [(o.name, o.temperature) for o in recipe.distil.objectives] == [("gold", 2.0), ("prompt", 2.0), ("uld", 1.0)]
     voice = generate.material.voice(build, told.corpus, None)
     rows = generate.material.rows(build, told.corpus, voice)
     signals = generate.heard.signals(build, told, rows)

@@ -169,6 +169,12 @@ def test_bad_input_is_told(built, arguments, words, tmp_path, monkeypatch):
     assert words in done.output
 
 
+def test_nothing_is_certified_on_training_prompts(built):
+    done = CliRunner().invoke(app, ["certify", str(built), "--on", str(built.parent / "train.jsonl"), "--risk", "50%"])
+    assert done.exit_code == 2
+    assert "was trained on" in " ".join(done.output.split())
+
+
 def test_a_changed_file_is_refused_by_name(built, tmp_path):
     import shutil
 
@@ -267,3 +273,23 @@ def test_a_checkpoint_is_trimmed_tuned_and_cut(tmp_path):
     manifest = json.loads((tmp_path / "kin" / "minikin.json").read_text())
     assert manifest["teacher"]["name"]
     assert minikin.load(tmp_path / "kin")("kitchen lamp on").text is not None
+
+
+def test_running_text_a_budget_of_tokens_and_a_cut(tmp_path):
+    said = [f"{row['prompt']}: {row['completion']}" for row in rows()]
+    for name, part in (("train", said[:200]), ("test", said[200:])):
+        (tmp_path / f"{name}.txt").write_text("\n<|endoftext|>\n".join(part), encoding="utf-8")
+    recipe = write_recipe(tmp_path)
+    text = RECIPE.format(train="train.txt", test="test.txt").replace("data: {", "data: {kind: text, ")
+    text = text.replace("epochs: 6, augment: 0", "tokens: 2000").replace("student: {size: pico,", "student: {CUT,")
+    cut = "start: cut, layers: 2, hidden: 96, heads: 3, kv_heads: 1, feed_forward: 128"
+    recipe.write_text(text.replace("CUT", cut), encoding="utf-8")
+    done = CliRunner().invoke(app, ["build", str(recipe), "-o", str(tmp_path / "kin"), "--quiet"])
+    assert done.exit_code == 0, done.output
+    config = json.loads((tmp_path / "kin" / "config.json").read_text())
+    assert (config["num_hidden_layers"], config["intermediate_size"]) == (2, 128)
+    measured = json.loads((tmp_path / "kin" / "minikin.json").read_text())["measurements"]
+    assert 1 <= measured["student"]["perplexity"] < 160
+    (step,) = (tmp_path / "kin.run").glob("student-*/step.json")
+    settings = next(p for p in json.loads(step.read_text())["inputs"]["parts"] if isinstance(p, dict) and "epochs" in p)
+    assert settings["epochs"] == 1

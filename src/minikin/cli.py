@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from minikin import __version__
+from minikin.base.errors import UserError
 
 EPILOG = """\b
 Exit codes:
@@ -195,6 +196,9 @@ def run_kin(
         Path | None,
         typer.Option(help="Hand-over file: answer only what is certified, the rest by whom it names", metavar="FILE"),
     ] = None,
+    draft: Annotated[
+        Path | None, typer.Option(help="Smaller kin whose guesses save a larger one time", metavar="DIR")
+    ] = None,
     schema: Schema = None,
     n: Annotated[int, typer.Option("-n", "--n", help="Completions of each prompt", metavar="N")] = 1,
     temperature: Temperature = 0.0,
@@ -206,17 +210,31 @@ def run_kin(
 ) -> None:
     """Answer texts, a file, or standard input: one JSON object per text, in order, as they come.
 
-    A kin that writes takes prompts and the options from --json-schema on; one that sorts texts takes those before.
+    A kin that writes takes prompts and the options from --draft on; one that sorts texts takes those before.
     """
     from minikin.commands import write
 
     columns = tuple(text_column or ())
     if write.writes(kin):
         writing = write.How(
-            schema, n, temperature, top_p, top_k, tuple(stop or ()), seed, max_tokens, threads, verbose, engine
+            schema,
+            n,
+            temperature,
+            top_p,
+            top_k,
+            tuple(stop or ()),
+            seed,
+            max_tokens,
+            threads,
+            verbose,
+            engine,
+            hand_over,
+            draft,
         )
         write.run(kin, tuple(texts or ()), file, form, columns, writing)
         return
+    if draft is not None:
+        raise UserError(f"The kin in {kin} sorts texts: --draft is for one that writes.")
     from minikin.commands import run as command
 
     how = command.How(everything=everything, threads=threads, engine=engine, verbose=verbose, hand_over=hand_over)
@@ -308,13 +326,47 @@ def bench(
     ] = None,
     threads: Annotated[int, typer.Option(help="Threads of one computation", metavar="N")] = 1,
     engines: Annotated[
-        str, typer.Option(help="kernel, onnx, torch, or all of them; absent: what would answer", metavar="NAME")
+        str,
+        typer.Option(help="kernel, onnx, torch, llama.cpp or all; absent: what would answer", metavar="NAME"),
     ] = "",
+    prompt_tokens: Annotated[int, typer.Option(help="A kin that writes: tokens to read", min=1, metavar="N")] = 256,
+    new_tokens: Annotated[int, typer.Option(help="A kin that writes: tokens to write", min=2, metavar="N")] = 128,
+    as_json: Annotated[bool, typer.Option("--json", help="Tell it as one JSON object")] = False,
 ) -> None:
-    """Measure latency, throughput, cold start and memory on this machine, beside the teacher's figures."""
-    from minikin.commands import measure as command
+    """Measure latency, throughput, cold start and memory on this machine, beside the teacher's figures.
 
-    command.bench(kin, teacher, on, tuple(text_column or ()), threads, engines)
+    Of a kin that writes: prefill and decode tokens a second, time to the first token, cold start and memory.
+    """
+    from minikin.commands import measure, measure_writing, write
+
+    ask = measure.Ask(
+        teacher, on, tuple(text_column or ()), threads, engines, prompt_tokens, new_tokens, as_json=as_json
+    )
+    (measure_writing if write.writes(kin) else measure).bench(kin, ask)
+
+
+@app.command(short_help="lm-evaluation-harness on a kin that writes")
+def evaluate(
+    kin: Folder,
+    tasks: Annotated[str, typer.Option(help="Names of tasks, separated by commas", metavar="NAMES")],
+    include: Annotated[
+        Path | None, typer.Option(help="Folder of YAML tasks of your own, on local files", metavar="FOLDER")
+    ] = None,
+    shots: Annotated[
+        int | None, typer.Option(help="Examples before each; absent: the task's", min=0, metavar="N")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many of each task", min=1, metavar="N")] = None,
+    threads: Annotated[int, typer.Option(help="Threads of one computation", metavar="N")] = 1,
+    engine: Annotated[str | None, typer.Option(help="llama.cpp or torch", metavar="NAME")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Tell it as one JSON object")] = False,
+) -> None:
+    """Score a kin that writes on tasks of lm-evaluation-harness, by the file and the runtime that ship.
+
+    Stays offline: data comes from the Hub's cache on this machine, or from files. HF_HUB_OFFLINE=0 lets it be fetched.
+    """
+    from minikin.commands import evaluate as command
+
+    command.evaluate(kin, tasks, include, shots, limit, threads, engine, as_json)
 
 
 @app.command(short_help="Two kins on the same texts, paired")
@@ -323,15 +375,18 @@ def compare(
     b: Annotated[Path, typer.Argument(metavar="KIN_B", help="Another kin")],
     on: Annotated[str, typer.Option(help="Labelled test file", metavar="FILE")],
     text: Annotated[
-        list[str] | None, typer.Option(help="Column of the text; twice for pairs", metavar="COLUMN")
+        list[str] | None, typer.Option(help="Column of the text or prompt; twice for pairs", metavar="COLUMN")
     ] = None,
-    label: Annotated[str | None, typer.Option(help="Column of the label", metavar="COLUMN")] = None,
+    label: Annotated[str | None, typer.Option(help="Column of the label or answer", metavar="COLUMN")] = None,
     examples: Annotated[int, typer.Option(help="How many changed examples to show", min=0, metavar="N")] = 20,
 ) -> None:
     """Compare two kins on the same texts: paired difference with interval, McNemar, and what changed."""
-    from minikin.commands import measure as command
+    from minikin.commands import measure, measure_writing, write
 
-    command.compare(a, b, on, tuple(text or ()), label, examples)
+    kinds = {write.writes(a), write.writes(b)}
+    if len(kinds) == 2:
+        raise UserError(f"Of {a} and {b} one sorts texts, the other writes. They can't be compared.")
+    (measure_writing if True in kinds else measure).compare(a, b, on, tuple(text or ()), label, examples)
 
 
 @app.command(short_help="Prove when the kin may answer")
@@ -342,6 +397,21 @@ def certify(
         str, typer.Option(help="Share of wrong answers among those given, at most", metavar="SHARE")
     ] = "2%",
     confidence: Annotated[str, typer.Option(help="How sure that is to be", metavar="SHARE")] = "95%",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="ltt: risk among answers, with that confidence; crc: wrong answers among all texts, in expectation",
+            metavar="METHOD",
+        ),
+    ] = "ltt",
+    sets: Annotated[
+        str | None, typer.Option(help="Also give candidates that hold the true label so often", metavar="SHARE")
+    ] = None,
+    by_class: Annotated[bool, typer.Option("--by-class", help="--sets: so often within each class")] = False,
+    verdict: Annotated[
+        str | None,
+        typer.Option(help="A kin that writes: column of true or false on its own answers", metavar="COLUMN"),
+    ] = None,
     group: Annotated[str | None, typer.Option(help="Column: a bound for each of its values", metavar="COLUMN")] = None,
     expires: Annotated[int, typer.Option(help="Days until the certificate is void", metavar="DAYS")] = 90,
     reject: Annotated[
@@ -359,7 +429,10 @@ def certify(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the split of the labels", metavar="N")] = 0,
 ) -> None:
-    """Find when the kin may answer by itself, prove it on labelled texts, and write certificate.json."""
+    """Find when the kin may answer by itself, prove it on labelled texts, and write certificate.json.
+
+    A kin that writes is compared with the answers in the file, or judged by --verdict.
+    """
     from minikin.commands import trust as command
 
     ask = command.Ask(
@@ -373,6 +446,10 @@ def certify(
         labels_checked,
         engine,
         seed,
+        method,
+        command.share(sets, "--sets") if sets else None,
+        by_class,
+        verdict,
     )
     command.certify(kin, on, ask)
 

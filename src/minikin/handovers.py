@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from operator import eq
 from os import PathLike
 from pathlib import Path
 
 from minikin.base.wire import Patience
+from minikin.equations.metrics import same
 from minikin.recipe import handover as files
 from minikin.recipe.handover import HandOverFile
 from minikin.runtimes import Kin
 from minikin.runtimes import open as open_kin
+from minikin.runtimes.author import Author, open_author
 from minikin.trust.book import Facts
 from minikin.trust.drift import Watch
 from minikin.trust.egress import Egress
 from minikin.trust.endpoint import Endpoint, Prices
 from minikin.trust.guard import Guard
 from minikin.trust.handover import HandOver, Policy
-from minikin.trust.large import KinLarge, Large
+from minikin.trust.large import KinLarge, Large, WritingLarge
 from minikin.trust.queue import Queue
 
 
-def open(kin: Kin, file: HandOverFile | str | PathLike[str]) -> HandOver:
+def open(kin: Kin | Author, file: HandOverFile | str | PathLike[str]) -> HandOver:
     """Join a kin, its certificate, the queue and those who are asked, as the hand-over file says.
 
     Raises RecipeError for faults in the file, KinError and QueueError for what it names and can't be opened.
@@ -34,12 +36,12 @@ def open(kin: Kin, file: HandOverFile | str | PathLike[str]) -> HandOver:
     egress = Egress(leaves.allow, tuple(leaves.never), tuple(leaves.fields), leaves.patterns, leaves.found == "redact")
     return HandOver(
         kin,
-        large=[asked(one, kin.labels, queue.book) for one in file.large],
+        large=[asked(one, kin, queue.book) for one in file.large],
         queue=queue,
         guard=guard,
         watch=watch_of(guard, file, queue),
         egress=egress,
-        policy=Policy(frozenset(file.people.labels), file.audit.share),
+        policy=Policy(frozenset(file.people.labels), 0.0 if guard.unaudited else file.audit.share),
     )
 
 
@@ -49,12 +51,17 @@ def watch_of(guard: Guard, file: HandOverFile, queue: Queue) -> Watch | None:
         return None
     name = str(guard.value["sha256_of_this"])[:16]
     reference = {"scores": guard.calibration_scores_N}
-    return Watch(name, guard.alpha, reference, alarm=file.audit.alarm, book=queue.book)
+    judge = same if guard.value.get("task") == "generate" else eq
+    return Watch(name, guard.alpha, reference, alarm=file.audit.alarm, book=queue.book, same=judge)
 
 
-def asked(spec: files.Large, labels: Sequence[str], book: Facts) -> Large:
+def asked(spec: files.Large, small: Kin | Author, book: Facts) -> Large:
     """One who is asked: another kin, or an endpoint."""
+    labels = () if isinstance(small, Author) else small.labels
     if spec.kin is not None:
+        if isinstance(small, Author):
+            author = open_author(spec.kin)
+            return WritingLarge(author, spec.answers == "certified", author.manifest.name or author.folder.name)
         kin = open_kin(spec.kin)
         guard = Guard.of(kin.folder, engine=kin.engine) if spec.answers == "certified" else None
         return KinLarge(kin, labels, guard, kin.manifest.name or kin.folder.name)
@@ -64,6 +71,7 @@ def asked(spec: files.Large, labels: Sequence[str], book: Facts) -> Large:
         spec.url,
         spec.model,
         labels,
+        most_tokens=small.usual.max_tokens if isinstance(small, Author) else None,
         key_from=spec.key_from,
         about=spec.about,
         structured=spec.structured,

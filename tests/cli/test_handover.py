@@ -170,7 +170,7 @@ class Certified:
 
     calibration_scores_N = (0.1, 0.5, 0.9)
     value = {"sha256_of_this": "c" * 64}  # noqa: RUF012
-    alpha, state, reason = 0.02, "certified", ""
+    alpha, state, reason, unaudited = 0.02, "certified", "", ""
 
     @classmethod
     def of(cls, *_: object, **__: object) -> Certified:

@@ -10,7 +10,7 @@ import pytest
 
 from .conftest import SOURCE
 
-VERBS = ("new", "check", "build", "run", "bench", "compare", "report", "export", "demo")
+VERBS = ("new", "check", "build", "run", "bench", "compare", "evaluate", "report", "export", "demo")
 HEAVY = ("torch", "transformers", "numpy", "onnxruntime", "pydantic", "yaml", "rich", "sklearn", "pyarrow")
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -90,6 +90,7 @@ ROWS_OF_TABLE = [
     Row(TokenObjective("skew_reverse_kl", alpha=0.3), *both(lambda q, p: sequence.skew_reverse_kl(q, p, 0.3))),
     Row(TokenObjective("uld"), uld, None),
     Row(TokenObjective("hidden", layers={2: 1}), None, None),
+    Row(TokenObjective("prompt"), None, None),
 ]
 
 
@@ -177,6 +178,21 @@ def test_uld_counts_the_tokens_that_both_tokenizers_cut():
     share = chosen_M.float().mean()
     expected = share * uld(logits_MV[chosen_M], teacher_logits(ROWS_B)[chosen_M])
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_prompts_are_read_but_for_their_first_tokens():
+    model, _ = student()
+    logits_BTV = head_of(model).logits(states(model, BATCH)[0])
+    documents, learnt = BATCH.documents_BT.tolist(), BATCH.learnt_BT.tolist()
+    read = [
+        (b, t)
+        for b, row in enumerate(documents)
+        for t, document in enumerate(row)
+        if t and document and document == row[t - 1] and not learnt[b][t]
+    ]
+    plain = [F.cross_entropy(logits_BTV[b, t - 1], BATCH.ids_BT[b, t]) for b, t in read]
+    loss = TokenLoss([TokenObjective("prompt", 0.3)], None, head_of(model), 0)
+    torch.testing.assert_close(loss(states(model, BATCH), BATCH, ROWS_B), 0.3 * torch.stack(plain).mean())
 
 
 def test_hidden_states_are_compared_after_a_learned_projection():

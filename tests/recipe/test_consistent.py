@@ -46,6 +46,9 @@ def _faults(**sections: Any) -> list[str]:
         ({"student": {"family": "static", "hidden": 512}}, "student.hidden: a static student is 32 to 256 wide"),
         ({"student": {"family": "static", "start": "cut"}}, "student.start: a static student is never cut"),
         ({"student": {"family": "static"}, "prune": {"keep": 0.5}}, "prune.keep: a static student has no neurons"),
+        ({"distil": {"tokens": 1000}}, "distil.tokens: bounds the task generate"),
+        ({"task": "generate", "distil": {"tokens": 9, "epochs": 2}}, "distil.tokens: says the same as epochs"),
+        ({"task": "generate", "distil": {"tokens": 9}, "train": {"epochs": 2}}, "says the same as epochs"),
     ],
 )
 def test_contradictions_are_refused(sections: dict[str, Any], words: str) -> None:

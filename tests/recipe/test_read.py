@@ -95,8 +95,8 @@ distil:
         "line 13: size_mib: unknown key, did you mean 'budget.size_mib'?",
         "line 14: prune: expected keys with values, got 3",
         "line 17: distil.objectives.0.weigth: unknown key, did you mean 'weight'?",
-        "line 18: distil.objectives.1.name: 'hiden' is none of kl, reverse_kl, js, skew_kl, uld, mse, gold, pooled, "
-        "hidden, attention, relations, rkd_distance, rkd_angle, did you mean 'hidden'?",
+        "line 18: distil.objectives.1.name: 'hiden' is none of kl, reverse_kl, js, skew_kl, uld, mse, gold, prompt, "
+        "pooled, hidden, attention, relations, rkd_distance, rkd_angle, did you mean 'hidden'?",
         "line 19: distil.objectives.1.weight: should be greater than 0, got -1",
     ]
 

@@ -74,13 +74,15 @@ def test_where_all_answers_are_right_the_largest_probability_orders_them(answers
         Scorer.fit(p, h, p.argmax(1), np.zeros(300, bool))
 
 
-@pytest.mark.skipif(not hasattr(extension(), "judge"), reason="this install has no kernel")
+@pytest.mark.skipif(not hasattr(extension(), "score"), reason="this install has no kernel")
 def test_arrays_that_do_not_fit_are_refused():
-    def zeros(*shape):
-        return np.zeros(shape, np.float32)
+    def zeros(*shape, kind=np.float32):
+        return np.zeros(shape, kind)
 
-    fitting = (zeros(5), zeros(5), zeros(4), zeros(4, 3), zeros(3), zeros(2, 3))
-    assert len(extension().judge(*fitting)) == 5
-    for place, wrong in ((1, zeros(4)), (3, zeros(4, 2)), (5, zeros(4)), (4, zeros(0)), (4, zeros(300))):
+    fitting = (zeros(5), zeros(5), zeros(4), zeros(4, 3), zeros(3), zeros(2, 3), zeros(12, kind=np.float64))
+    assert extension().score(*fitting, 0.5) == 0.0
+    far = np.array([0, 0, 0, 0, 5, *[0] * 7], np.float64)  # the place of a class that is not there
+    spoilt = ((1, zeros(4)), (3, zeros(4, 2)), (5, zeros(4)), (4, zeros(0)), (4, zeros(300)), (6, zeros(12)), (6, far))
+    for place, wrong in spoilt:
         with pytest.raises(ValueError, match="fit"):
-            extension().judge(*fitting[:place], wrong, *fitting[place + 1 :])
+            extension().score(*fitting[:place], wrong, *fitting[place + 1 :], 0.5)

@@ -81,6 +81,11 @@ def save(arrays: Mapping[str, Array]) -> bytes:
     return b"".join([len(head).to_bytes(8, "little"), head, *parts])
 
 
+def of_hashes(hashes_N: Array) -> bytes:
+    """The bytes of a safetensors file of `rows`: 64-bit hashes in order, each once."""
+    return save({"rows": np.unique(np.asarray(hashes_N, np.uint64))})
+
+
 def pack(tensors: Mapping[str, Array | QuantizedTensor]) -> tuple[dict[str, Array], dict[str, str]]:
     """Return plain arrays and metadata for a safetensors file; 4-bit integers lie two to a byte."""
     arrays: dict[str, Array] = {}

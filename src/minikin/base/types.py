@@ -291,7 +291,8 @@ class Answer:
     """What a kin answers to one text.
 
     `certified` says that a valid certificate covers this answer; where one lies in the kin's folder and does not,
-    `reason` says why.
+    `reason` says why. `candidates` are the labels of its conformal set, likeliest first, where the certificate has
+    sets. Of a kin that writes, `label` is what was written.
     """
 
     label: str
@@ -301,6 +302,7 @@ class Answer:
     handed_over: bool = False
     certified: bool = False
     reason: str = ""
+    candidates: tuple[str, ...] = ()
 
 
 @runtime_checkable
@@ -363,6 +365,8 @@ class Completion:
     """What a generator wrote: `finish` is `end` (the model's own), `stop` (a string), `length` or `cancelled`.
 
     `tokens` hold all that was computed, the end and what a stop string cut off too; `logprobs` lie beside them.
+    `certified` says that a valid certificate covers this answer; where one lies in the kin's folder and does not,
+    `reason` says why.
     """
 
     text: str
@@ -371,6 +375,8 @@ class Completion:
     timing: Timing
     truncated: bool = False
     logprobs: tuple[float, ...] | None = None
+    certified: bool = False
+    reason: str = ""
 
 
 class Stream(Protocol):

@@ -70,7 +70,7 @@ def queue(folder: Path, action: str, given: tuple[str, ...], ask: Ask) -> None:
         elif action == "next":
             _next(opened, files.read(ask.file), ask)
         elif action == "answer":
-            _answer(opened, manifest.labels, given, ask)
+            _answer(opened, manifest.labels or None, given, ask)
         elif action == "drop":
             _drop(opened, given)
         else:
@@ -105,7 +105,7 @@ def _next(opened: Queue, file: HandOverFile, ask: Ask, kind: str | None = None) 
         sys.stderr.write("Nothing waits.\n")
 
 
-def _answer(opened: Queue, labels: Sequence[str], given: tuple[str, ...], ask: Ask) -> None:
+def _answer(opened: Queue, labels: Sequence[str] | None, given: tuple[str, ...], ask: Ask) -> None:
     """Keep one answer, or every line's; a line that is wrong is told, and the others count."""
     if given:
         if len(given) != 2:
@@ -141,8 +141,9 @@ def _of_line(line: str) -> tuple[str, str]:
     return value["id"], value["label"]
 
 
-def _checked(label: str, labels: Sequence[str], new: bool) -> None:
-    if label in labels or label == NONE or new:
+def _checked(label: str, labels: Sequence[str] | None, new: bool) -> None:
+    """Raise UserError for a label that the kin lacks; to one that writes, any text is an answer."""
+    if labels is None or label in labels or label == NONE or new:
         return
     near = difflib.get_close_matches(label, labels, 1, 0.6)
     hint = f" Did you mean '{near[0]}'?" if near else ""
@@ -182,8 +183,8 @@ def audit(folder: Path, action: str, ask: Ask) -> None:
             return
         guard = Guard.of(folder)
         watch = handovers.watch_of(guard, file, opened)
-        if watch is None:
-            raise UserError(f"{folder} can't be audited: {guard.reason}")
+        if watch is None or guard.unaudited:
+            raise UserError(f"{folder} can't be audited: {guard.reason if watch is None else guard.unaudited}")
         watch.audited(opened.audited(watch.certificate))
         _standing(guard, watch, file, opened)
     finally:

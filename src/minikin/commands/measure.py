@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from minikin.measure.quality import Quality, quality
 from minikin.report import words
 from minikin.runtimes import ENGINES, Kin
 from minikin.runtimes import open as open_kin
+from minikin.runtimes.author import Author
 from minikin.runtimes.load import load_kin
 
 TIMED_TEXTS = 256
@@ -36,40 +40,66 @@ SAMPLE = (
 )
 
 
-def bench(
-    folder: Path, teacher: str | None, on: str | None, columns: tuple[str, ...], threads: int, engines: str = ""
-) -> None:
+@dataclass(frozen=True)
+class Ask:
+    """What to measure: beside which teacher, on which texts, how, by which engines, and whether to tell it as JSON."""
+
+    teacher: str | None = None
+    on: str | None = None
+    columns: tuple[str, ...] = ()
+    threads: int = 1
+    engines: str = ""
+    prompt_tokens: int = 256
+    new_tokens: int = 128
+    as_json: bool = False
+
+
+def bench(folder: Path, ask: Ask) -> None:
     """Measure the kin (and the teacher, if named) now, and show the build's own figures beside it."""
-    kins = _engines(folder, engines, threads)
+    threads = ask.threads
+    kins = _engines(folder, ask.engines, threads)
     kin = kins[0]
-    checkpoint = _found(teacher) if teacher is not None else None
-    texts, source = bench_texts(kin, on, columns)
+    checkpoint = _found(ask.teacher) if ask.teacher is not None else None
+    texts, source = bench_texts(kin, ask.on, ask.columns)
     progress.print(f"measuring on {len(texts)} texts ({escape(source)})")
     took = speed.latency(kin, texts, repeats=500)
     start = speed.cold_start(kin.folder, texts[0])
-    rows = []
+    found: dict[str, dict[str, Any]] = {}
     for one in kins:
         latency = took if one is kin else speed.latency(one, texts, repeats=500)
         now = {"size_mib": one.manifest.size_mib, **latency.summary(), "throughput_per_s": speed.throughput(one, texts)}
-        rows.append(_speed_row(f"kin, now, {one.engine}, {words.count(threads, 'thread')}", now))
+        found[f"kin, now, {one.engine}, {words.count(threads, 'thread')}"] = now
     there = None
     if checkpoint is not None:
-        there = _teacher_now(checkpoint, kin, texts)
-        rows.append(_speed_row("teacher, now, PyTorch, 1 thread", there))
+        there = found["teacher, now, PyTorch, 1 thread"] = _teacher_now(checkpoint, kin, texts)
     built = kin.manifest.raw.get("measurements") or {}
-    rows += [_speed_row(f"{n}, when it was built", built[k]) for k, n in show.SUBJECTS.items() if built.get(k)]
+    found |= {f"{n}, when it was built": built[k] for k, n in show.SUBJECTS.items() if built.get(k)}
+    stamp = machine.stamp()
+    if ask.as_json:
+        tell_json({"rows": found, "calls": took.n, "cold_start": start.summary(), "machine": stamp})
+        return
     out = show.out()
+    rows = [_speed_row(name, row) for name, row in found.items()]
     out.print(show.table(("", "size", "p50", "p95", "texts per second"), rows, bold=0))
     if reference := there or built.get("teacher"):
         ratio = reference["latency_ms_p50"] / took.latency_ms_p50
         when = "" if there else " (measured when it was built)"
         out.print(f"The kin is {words.times(ratio)} as fast as the teacher{when}.")
-    out.print(
+    out.print(started(start))
+    out.print(f"[dim]{escape(stamp['processor'])}, {words.count(stamp['cores'], 'core')}; median of {took.n} calls[/]")
+
+
+def tell_json(found: dict[str, Any]) -> None:
+    """Write what was measured to standard output as one JSON object."""
+    sys.stdout.write(json.dumps(found, ensure_ascii=False, indent=2, default=str) + "\n")
+
+
+def started(start: speed.ColdStart) -> str:
+    """A cold start in words."""
+    return (
         f"Cold start {start.seconds:.3f} s (import {start.import_s:.3f}, load {start.load_s:.3f}, first answer "
         f"{start.answer_s:.3f}); memory {start.memory_mib:.0f} MiB, of which Python with numpy {start.base_mib:.0f}."
     )
-    stamp = machine.stamp()
-    out.print(f"[dim]{escape(stamp['processor'])}, {words.count(stamp['cores'], 'core')}; median of {took.n} calls[/]")
 
 
 def _engines(folder: Path, wanted: str, threads: int) -> list[Kin]:
@@ -87,7 +117,9 @@ def _engines(folder: Path, wanted: str, threads: int) -> list[Kin]:
     return kins
 
 
-def bench_texts(kin: Kin, on: str | None, columns: tuple[str, ...]) -> tuple[list[Text], str]:
+def bench_texts(
+    kin: Kin | Author, on: str | None, columns: tuple[str, ...], usual: tuple[str, ...] = ()
+) -> tuple[list[Text], str]:
     """Return texts to time and where they are from: a file, the recipe's test file, or a few sentences."""
     source = on
     if source is None:
@@ -95,7 +127,7 @@ def bench_texts(kin: Kin, on: str | None, columns: tuple[str, ...]) -> tuple[lis
         if source is None or not Path(source).is_file():
             pairs: list[Text] = [(a, b) for a, b in pairwise(SAMPLE)]
             return (pairs if kin.manifest.pair else list(SAMPLE)), "a few sentences; give your own with --on"
-    wanted = reading.Wanted(kin.manifest.pair, columns, usual_columns(kin.folder))
+    wanted = reading.Wanted(kin.manifest.pair, columns, usual or usual_columns(kin.folder))
     path = Path(source)
     stream, codec = reading.of_file(path)
     with stream:
@@ -230,8 +262,9 @@ def _label_of(folder: Path) -> str:
     import yaml
 
     try:
-        return str(yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))["data"]["label"])
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
+        return str(recipe["data"]["completion" if recipe.get("task") == "generate" else "label"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
         return "label"
 
 
@@ -269,7 +302,6 @@ def _changed(split: Split, labels: Sequence[str], first: Quality, second: Qualit
     for i in rows.tolist():
         text = split.texts[i]
         whole = text if isinstance(text, str) else " | ".join(text)
-        brief = whole if len(whole) <= TEXT_SHOWN else whole[: TEXT_SHOWN - 1] + "…"
         truth = split.labels_N[i]
         cells = [labels[q.predictions_N[i]] for q in (first, second)]
         marked = [
@@ -277,5 +309,10 @@ def _changed(split: Split, labels: Sequence[str], first: Quality, second: Qualit
             for q, cell in zip((first, second), cells, strict=True)
         ]
         known = escape(labels[truth]) if truth >= 0 else "unknown"
-        shown.add_row(str(split.rows_N[i]), escape(" ".join(brief.split())), known, *marked)
+        shown.add_row(str(split.rows_N[i]), escape(brief(whole)), known, *marked)
     return shown
+
+
+def brief(text: str) -> str:
+    """A text on one line, cut where it is long."""
+    return " ".join((text if len(text) <= TEXT_SHOWN else text[: TEXT_SHOWN - 1] + "…").split())

@@ -56,8 +56,8 @@ def run(folder: Path, given: tuple[str, ...], file: Path | None, form: str, colu
     if given and len(given) == 1 + kin.manifest.pair and sys.stdout.isatty() and how.hand_over is None:
         _readable(kin, _positional(given, kin.manifest.pair)[0], how.everything)
         return
-    with _source(given, file, form, wanted) as (items, lines), _answering(kin, how) as answering:
-        _stream(answering, items, lines, how.everything, tally)
+    with _source(given, file, form, wanted) as (items, lines), answering(kin, how) as both:
+        _stream(both, items, lines, how.everything, tally)
     if how.verbose:
         took = time.perf_counter() - started - loaded_s
         rate = tally.answered / max(took, 1e-9)
@@ -79,7 +79,7 @@ def run(folder: Path, given: tuple[str, ...], file: Path | None, form: str, colu
 
 
 @contextmanager
-def _answering(kin: Kin, how: How) -> Iterator[Callable[[list[Text]], list[Answer]]]:
+def answering(kin: Any, how: How) -> Iterator[Callable[[list[Text]], list[Answer]]]:
     """Yield what answers: the kin alone, or the kin and those behind it; at the end say who answered how many."""
     if how.hand_over is None:
         yield kin
@@ -122,8 +122,9 @@ def usual_columns(folder: Path) -> tuple[str, ...]:
     import yaml
 
     try:
-        text = yaml.safe_load(path.read_text(encoding="utf-8"))["data"]["text"]
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = recipe["data"]["prompt" if recipe.get("task") == "generate" else "text"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
         return ("text",)
     return (text,) if isinstance(text, str) else tuple(str(name) for name in text)
 
@@ -181,11 +182,12 @@ def _answer(
     for item in held:
         one = item if isinstance(item, Bad) else next(answers)
         tally.note(one)
-        sys.stdout.write(json.dumps(_row(one, everything), ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(row_of(one, everything), ensure_ascii=False) + "\n")
     sys.stdout.flush()
 
 
-def _row(item: Answer | Bad, everything: bool) -> dict[str, Any]:
+def row_of(item: Answer | Bad, everything: bool) -> dict[str, Any]:
+    """What is printed for one answer, or in the place of one."""
     if isinstance(item, Bad):
         return {"error": f"line {item.line} {item.why}", "line": item.line}
     known = not math.isnan(item.confidence)
@@ -196,6 +198,8 @@ def _row(item: Answer | Bad, everything: bool) -> dict[str, Any]:
     }
     if item.certified or item.handed_over or item.reason:
         row |= {"certified": item.certified, "handed_over": item.handed_over, "reason": item.reason}
+    if item.candidates:
+        row["candidates"] = list(item.candidates)
     if everything:
         row["probabilities"] = {label: round(p, 6) for label, p in item.probabilities.items()}
     return row

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ from minikin.commands import show
 from minikin.commands.run import usual_columns
 from minikin.report import words
 from minikin.runtimes import Kin
-from minikin.runtimes.load import load_kin
+from minikin.runtimes.author import Author
+from minikin.runtimes.load import load
 
 ROWS_SHOWN = 8
+METHODS = ("ltt", "crc")
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,10 @@ class Ask:
     labels_checked: bool = False
     engine: str | None = None
     seed: int = 0
+    method: str = "ltt"
+    sets: float | None = None
+    by_class: bool = False
+    verdict: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,16 @@ class Table:
     labels_N: Array
     groups_N: Array | None
     rows_N: Array
+
+    @property
+    def known(self) -> Any:
+        """What the digest of the certificate's labels is made of, beside the texts."""
+        return self.labels_N.tolist()
+
+    def take(self, rows: Array) -> Table:
+        """The examples at `rows`."""
+        groups_N = None if self.groups_N is None else self.groups_N[rows]
+        return Table([self.texts[int(i)] for i in rows], self.labels_N[rows], groups_N, self.rows_N[rows])
 
 
 def share(given: str, what: str) -> float:
@@ -68,32 +84,59 @@ def certify(folder: Path, on: str, ask: Ask) -> None:
 
     if ask.days < 1:
         raise UserError(f"--expires {ask.days}: give at least 1 day.")
-    kin = load_kin(folder, engine=ask.engine)
-    reject = certify.reject_place(kin.labels, ask.reject)
-    table = read(on, kin, ask)
+    if ask.method not in METHODS:
+        raise UserError(f"--method {ask.method}: give one of {', '.join(METHODS)}.")
+    if ask.by_class and ask.sets is None:
+        raise UserError("--by-class says how --sets are made: give a share with --sets too.")
+    kin = load(folder, engine=ask.engine)
+    read, answered = _ways(kin, ask)
+    every = read(on, kin, ask)
     trained_on = trained(kin)
-    kept = certify.unseen(hashes(table.texts), trained_on)
-    left_out = len(table.texts) - len(kept)
+    kept = certify.unseen(hashes(every.texts), trained_on)
+    left_out = len(every.texts) - len(kept)
     if left_out:
         progress.print(f"[yellow]{words.count(left_out, 'text')} left out: the kin was trained on them[/]")
-    labelled = labelled_by(kin, table, reject).take(kept)
+    table = every.take(kept)
+    labelled = answered(kin, table)
+    method: certify.Method = "crc" if ask.method == "crc" else "ltt"
     try:
+        sets = None if ask.sets is None else certify.conformal_sets(labelled, ask.sets, ask.by_class)
         found = certify.certify(
-            labelled, ask.risk, 1.0 - ask.confidence, seed=ask.seed, labels_checked=ask.labels_checked
+            labelled,
+            ask.risk,
+            1.0 - ask.confidence,
+            seed=ask.seed,
+            labels_checked=ask.labels_checked,
+            method=method,
+            sets=sets,
         )
     except CertificateError:
-        _show_suspects(kin, table, kept, labelled, ask)
+        if isinstance(kin, Kin):
+            _show_suspects(kin, table, labelled, ask)
         raise
     source = certificate.Source(
-        digest.of_value([digest.of_texts(table.texts), table.labels_N.tolist(), kept.tolist()]),
+        digest.of_value([digest.of_texts(every.texts), every.known, kept.tolist()]),
         left_out,
         trained_on is not None,
         Path(on).name,
+        "verdicts" if ask.verdict else "labels",
     )
     today = datetime.datetime.now(datetime.UTC).date()
     value = certificate.write(kin.folder, kin.manifest, found, source, engine=kin.engine, today=today, days=ask.days)
-    _tell(value, kin)
+    _tell(value, kin.folder)
     _write_report(kin.folder)
+
+
+def _ways(kin: Kin | Author, ask: Ask) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """How a file is read, and how it is answered: by a kin that sorts, or by one that writes."""
+    from minikin.commands import trust_writing as writing
+
+    if isinstance(kin, Author):
+        return writing.read, writing.judged
+    if ask.verdict:
+        raise UserError("--verdict is for kins that write; this one sorts texts, and their labels say what is right.")
+    reject = _reject(kin.labels, ask)
+    return read, lambda kin, table: labelled_by(kin, table, reject)
 
 
 def read(source: str, kin: Kin, ask: Ask) -> Table:
@@ -144,7 +187,7 @@ def hashes(texts: Sequence[Text]) -> Array:
     return np.array([hash64(text) for text in texts], np.uint64)
 
 
-def trained(kin: Kin) -> Array | None:
+def trained(kin: Kin | Author) -> Array | None:
     """The sorted hashes of the rows that the kin was trained on; None for a kin that doesn't carry them."""
     if manifest.TRAINED_ON not in kin.manifest.files:
         return None
@@ -156,12 +199,13 @@ def advise(target: Path, on: str | None, ask: Ask) -> None:
     from minikin.trust.advise import RISKS, prospects, verdict
 
     if target.is_dir():
-        kin = load_kin(target, engine=ask.engine)
+        kin = load(target, engine=ask.engine)
+        read, answered = _ways(kin, ask)
         source = on or _test_of(kin.folder)
         table = read(source, kin, ask)
         trained_on = trained(kin)
         fresh_N = np.ones(len(table.texts), bool) if trained_on is None else ~np.isin(hashes(table.texts), trained_on)
-        labelled = labelled_by(kin, table, _reject(kin.labels, ask)).take(np.flatnonzero(fresh_N))
+        labelled = answered(kin, table.take(np.flatnonzero(fresh_N)))
         who = f"this kin on {words.count(len(labelled), 'label')} of {source}"
     else:
         labelled, who = _stand_in(target, ask)
@@ -219,7 +263,7 @@ def _stand_in(recipe: Path, ask: Ask) -> tuple[Any, str]:
     return labelled, who
 
 
-def _show_suspects(kin: Kin, table: Table, kept: Array, labelled: Any, ask: Ask) -> None:
+def _show_suspects(kin: Kin, table: Table, labelled: Any, ask: Ask) -> None:
     """Show the labels that look most wrong, worst first."""
     from minikin.trust.labels import label_errors
 
@@ -230,16 +274,16 @@ def _show_suspects(kin: Kin, table: Table, kept: Array, labelled: Any, ask: Ask)
     if found.share < ask.risk:
         return
     for i in inside[list(found.suspects[:ROWS_SHOWN])]:
-        text = table.texts[int(kept[i])]
+        text = table.texts[int(i)]
         shown = " ".join((text if isinstance(text, str) else " | ".join(text)).split())[:90]
         given = kin.labels[int(labelled.labels_N[i])]
         likely = kin.labels[int(labelled.probabilities_NC[i].argmax())]
         progress.print(
-            f"row {table.rows_N[kept[i]]}: {escape(shown)}  [dim]labelled {escape(given)}, rather {escape(likely)}?[/]"
+            f"row {table.rows_N[i]}: {escape(shown)}  [dim]labelled {escape(given)}, rather {escape(likely)}?[/]"
         )
 
 
-def _tell(value: dict[str, Any], kin: Kin) -> None:
+def _tell(value: dict[str, Any], folder: Path) -> None:
     out = show.out()
     groups = value["groups"] or {"all texts": value}
     rows = [
@@ -260,13 +304,22 @@ def _tell(value: dict[str, Any], kin: Kin) -> None:
     ]
     out.print(show.table(("", "answers", "wrong", "bound", "kept local"), rows))
     risk, sure = words.share(value["alpha"]), words.share(value["confidence"])
-    out.print(f"Certified at a risk of {risk} with {sure} confidence, until {value['valid']['until']}.")
+    until = f"until {value['valid']['until']}"
+    if value["method"] == "crc":
+        out.print(f"Certified: of all texts at most {risk} answered wrongly, in expectation, {until}.")
+    else:
+        out.print(f"Certified at a risk of {risk} with {sure} confidence, {until}.")
+    if (sets := value["sets"]) is not None:
+        out.print(
+            f"Candidates: {sets['mean_size']:.1f} labels on average hold the true one in {words.share(sets['share'])} "
+            f"of all cases{' of each class' if sets['by_class'] else ''}; {words.percent(sets['single'])} have one."
+        )
     for row in value["audit"]:
         out.print(
             f"[dim]A risk of {words.share(row['risk'])} would be caught after about {row['expected_answers']:,} "
             "audited answers.[/]"
         )
-    print(kin.folder / manifest.CERTIFICATE)
+    print(folder / manifest.CERTIFICATE)
 
 
 def _write_report(folder: Path) -> None:

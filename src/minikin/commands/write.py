@@ -35,6 +35,8 @@ class How:
     threads: int = 1
     verbose: bool = False
     engine: str | None = None
+    hand_over: Path | None = None
+    draft: Path | None = None
 
     def decoding(self, kin: Author) -> Decoding:
         """The settings as the runtime takes them; what is longer than the context is cut from its front, and said."""
@@ -68,6 +70,12 @@ class Tally:
         self.truncated += completion.truncated
         self.read, self.written = self.read + timing.read, self.written + timing.written
         self.prefill_s, self.decode_s = self.prefill_s + timing.prefill_s, self.decode_s + timing.decode_s
+
+    def bad_line(self, item: str | Bad) -> dict[str, Any]:
+        """Count a line that holds no prompt, and return what stands in its place."""
+        line = item.line if isinstance(item, Bad) else self.prompts
+        self.bad.append(line)
+        return {"error": f"line {line} {item.why}" if isinstance(item, Bad) else f"line {line} is empty", "line": line}
 
     @property
     def rates(self) -> str:
@@ -109,16 +117,20 @@ def run(folder: Path, given: tuple[str, ...], file: Path | None, form: str, colu
     if how.n < 1:
         raise UserError(f"-n {how.n}: ask for at least one completion.")
     started = time.perf_counter()
-    kin = open_author(folder, threads=how.threads, engine=how.engine)
+    kin = open_author(folder, threads=how.threads, engine=how.engine, draft=how.draft)
     loaded_s = time.perf_counter() - started
     decoding, tally = how.decoding(kin), Tally()
-    if len(given) == 1 and how.n == 1 and sys.stdout.isatty():
+    if how.hand_over is not None:
+        _handed_over(kin, _prompts(given, file, form, columns or ("prompt",)), how, tally)
+    elif len(given) == 1 and how.n == 1 and sys.stdout.isatty():
         _shown(kin, given[0], decoding, tally)
     else:
         for item in _prompts(given, file, form, columns or ("prompt",)):
             _row(kin, item, decoding, how.n, tally)
     if how.verbose:
-        sys.stderr.write(f"{kin!r}, engine {kin.engine}, loaded in {loaded_s * 1e3:.0f} ms; {tally.rates}\n")
+        sys.stderr.write(
+            f"{kin!r}, engine {kin.engine}, loaded in {loaded_s * 1e3:.0f} ms; {tally.rates}{_drafted(kin)}\n"
+        )
     if tally.truncated:
         sys.stderr.write(
             f"{tally.truncated:,} of {tally.prompts:,} prompts leave no room in the context of "
@@ -129,6 +141,31 @@ def run(folder: Path, given: tuple[str, ...], file: Path | None, form: str, colu
             f"{len(tally.bad):,} of the lines hold no prompt (the first is line {tally.bad[0]}); "
             'an {"error": …} stands in the place of each.'
         )
+
+
+def _handed_over(kin: Author, items: Iterator[str | Bad], how: How, tally: Tally) -> None:
+    """Answer what the certificate covers, and give the rest to those whom the hand-over file names."""
+    from minikin.commands import run as sorting
+
+    settings = How(threads=how.threads, verbose=how.verbose, engine=how.engine, hand_over=how.hand_over)
+    if how != settings:
+        raise UserError("With --hand-over the kin writes as it was certified: leave the options of writing out.")
+    with sorting.answering(kin, sorting.How(verbose=how.verbose, hand_over=how.hand_over)) as both:
+        for item in items:
+            tally.prompts += 1
+            if isinstance(item, Bad) or not item.strip():
+                _say(tally.bad_line(item))
+                continue
+            answer = both([item])[0]
+            tally.truncated += answer.truncated
+            row = sorting.row_of(answer, everything=False)
+            _say({"text": row.pop("label"), **row})
+
+
+def _drafted(kin: Author) -> str:
+    """How many of a draft's guesses were right."""
+    guessed = getattr(kin.generator, "guessed", None)
+    return "" if guessed is None else f"; {kin.generator.taken:,} of {guessed:,} guessed tokens were right"  # type: ignore[attr-defined]
 
 
 def _prompts(given: tuple[str, ...], file: Path | None, form: str, columns: tuple[str, ...]) -> Iterator[str | Bad]:
@@ -152,16 +189,16 @@ def _row(kin: Author, item: str | Bad, decoding: Decoding, n: int, tally: Tally)
     """Write the JSON of one prompt's completions, as soon as it is there."""
     tally.prompts += 1
     if isinstance(item, Bad) or not item.strip():
-        line = item.line if isinstance(item, Bad) else tally.prompts
-        tally.bad.append(line)
-        why = f"line {line} {item.why}" if isinstance(item, Bad) else f"line {line} is empty"
-        _say({"error": why, "line": line})
+        _say(tally.bad_line(item))
         return
     completions = kin.complete(item, decoding, n)
     for completion in completions:
         tally.note(completion)
+    judged = kin.guard is not None
     rows = [
-        {"text": c.text, "finish": c.finish, "tokens": c.timing.written, "truncated": c.truncated} for c in completions
+        {"text": c.text, "finish": c.finish, "tokens": c.timing.written, "truncated": c.truncated}
+        | ({"certified": c.certified, "reason": c.reason} if judged else {})
+        for c in completions
     ]
     _say(rows[0] if n == 1 else {"completions": rows})
 

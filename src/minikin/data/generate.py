@@ -147,12 +147,12 @@ def _part(
 def _rows(batch: Batch, kind: Kind, role: str, prompts_only: bool, bag: Bag) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Yield number and texts of the usable rows of a batch; the others go into `bag`."""
     for row, *values in zip(batch.rows, *batch.columns, strict=True):
-        cells = [_messages(value, role, row, bag, prompts_only) if kind == "chat" else _cell(value) for value in values]
-        if any(cell is None for cell in cells):
+        cells = [_messages(value, role, row, bag, prompts_only) if kind == "chat" else cell(value) for value in values]
+        if any(found is None for found in cells):
             if kind != "chat":
                 bag.row("broken-row", role, row, f"row {row}: a list or an object where a text should be")
             continue
-        tidied = [tidy(cell or "") for cell in cells]
+        tidied = [tidy(found or "") for found in cells]
         for fault in dict.fromkeys(fault for _, faults in tidied for fault in faults):
             bag.row(fault, role, row)
         text = tuple(part for part, _ in tidied)
@@ -172,7 +172,7 @@ _EMPTY: Final[Mapping[Kind, tuple[str, ...]]] = {
 }
 
 
-def _cell(value: Any) -> str | None:
+def cell(value: Any) -> str | None:
     """A cell as text; objects (such as a call that is asked for) as compact JSON."""
     if isinstance(value, dict | list):
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

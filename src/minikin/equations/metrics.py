@@ -5,6 +5,7 @@ A label of -1 (unknown to the label set) can't be answered rightly: it counts as
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,3 +116,11 @@ def _ratio(above: Array, below: Array) -> Array:
 def _same_length(a_N: Array, b_N: Array) -> None:
     if len(a_N) != len(b_N) or len(a_N) == 0:
         raise ValueError(f"need as many of one as of the other, and at least one: got {len(a_N)} and {len(b_N)}")
+
+
+def same(answer: str, reference: str) -> bool:
+    """Whether two answers say the same: equal JSON values where both are JSON, else equal but for white space."""
+    try:
+        return bool(json.loads(answer) == json.loads(reference))
+    except ValueError:
+        return " ".join(answer.split()) == " ".join(reference.split())

@@ -29,6 +29,12 @@ class Tokens:
         """The states (M, H) that predict the learnt tokens: each is that of the token before."""
         return states_BTH[:, :-1][self.learnt_BT[:, 1:]]
 
+    def of_prompts(self, states_BTH: Tensor) -> tuple[Tensor, Tensor]:
+        """Ids (M,) of the tokens that are not learnt, but for the first of each document, and the states (M, H) that
+        predict them."""
+        read_BT = (self.documents_BT > 0) & ~self.learnt_BT & (self.positions_BT > 0)
+        return self.ids_BT[read_BT], states_BTH[:, :-1][read_BT[:, 1:]]
+
     def to(self, device: torch.device) -> Tokens:
         """The same rows on another device."""
         return Tokens(*(x.to(device) for x in (self.ids_BT, self.documents_BT, self.learnt_BT, self.positions_BT)))

@@ -304,7 +304,7 @@ static PyObject *use(PyObject *module, PyObject *name)
     return text ? PyBool_FromLong(mk_use(text)) : NULL;
 }
 
-enum { JUDGED_WIDTH = 256, JUDGED = 6 };
+enum { JUDGED_WIDTH = 256, JUDGED_BLOCK = 32, JUDGED = 7, NUMBERS = 12 };
 
 /* Sums of p log p and of weight * log p over one row of probabilities. */
 static void log_sums(const float *row, const float *weights, Py_ssize_t n, double *entropy, double *linear)
@@ -317,39 +317,76 @@ static void log_sums(const float *row, const float *weights, Py_ssize_t n, doubl
     }
 }
 
-/* judge(row, weights, pooled, projection, shift, near) -> what one answer's score is made of (see trust/scores.py):
-   sum p log p, sum weight log p, |z|^2, the largest product of z with a row of `near` but the last, and that with the
-   last; z = pooled @ projection - shift. Without pooled vectors the last four arguments are empty. */
-static PyObject *judge(PyObject *module, PyObject *args)
+/* z = pooled @ projection - shift, a block of columns at a time: whole blocks stay in registers. */
+static void project(const float *pooled, Py_ssize_t features, const float *projection, const float *shift,
+                    Py_ssize_t width, float *z)
+{
+    for (Py_ssize_t start = 0; start < width; start += JUDGED_BLOCK) {
+        float sums[JUDGED_BLOCK] = {0};
+        Py_ssize_t n = width - start < JUDGED_BLOCK ? width - start : JUDGED_BLOCK;
+        for (Py_ssize_t f = 0; f < features; f++) {
+            const float *row = projection + f * width + start;
+            if (n == JUDGED_BLOCK)
+                for (int q = 0; q < JUDGED_BLOCK; q++)
+                    sums[q] += pooled[f] * row[q];
+            else
+                for (Py_ssize_t q = 0; q < n; q++)
+                    sums[q] += pooled[f] * row[q];
+        }
+        for (Py_ssize_t q = 0; q < n; q++)
+            z[start + q] = sums[q] - shift[start + q];
+    }
+}
+
+/* The parts of a score that come from where z lies: length, nearest labelled example of the class, its mean. */
+static double nearness(const float *z, Py_ssize_t width, const float *near, Py_ssize_t rows, const double *numbers)
+{
+    double squared = 0.0, norm, away;
+    float best = -INFINITY, last = 0.0f;
+    for (Py_ssize_t q = 0; q < width; q++)
+        squared += (double)z[q] * z[q];
+    norm = sqrt(squared) + 1e-9;
+    if (rows == 0)
+        return numbers[7] * log(norm) - numbers[8] + numbers[9] * numbers[10];
+    for (Py_ssize_t r = 0; r < rows; r++) {
+        last = 0.0f;
+        for (Py_ssize_t q = 0; q < width; q++)
+            last += z[q] * near[r * width + q];
+        if (r < rows - 1 && last > best)
+            best = last;
+    }
+    away = squared - 2.0 * last + numbers[11];
+    away = log1p(away > 0.0 ? away : 0.0);
+    return numbers[7] * log(norm) + numbers[8] * best / norm +
+           numbers[9] * (away < numbers[10] ? away : numbers[10]);
+}
+
+/* score(row, linear, pooled, projection, shift, near, numbers, top) -> one answer's score: see `judge` in
+   trust/scores.py, which says what the arguments are. Without pooled vectors four of them are empty. */
+static PyObject *score(PyObject *module, PyObject *args)
 {
     Py_buffer b[JUDGED];
-    double entropy, linear, squared = 0.0;
-    float z[JUDGED_WIDTH], best = -INFINITY, last = 0.0f;
+    double top, entropy, linear, odds, total = 0.0;
+    float z[JUDGED_WIDTH];
     (void)module;
-    if (!PyArg_ParseTuple(args, "y*y*y*y*y*y*", b, b + 1, b + 2, b + 3, b + 4, b + 5))
+    if (!PyArg_ParseTuple(args, "y*y*y*y*y*y*y*d", b, b + 1, b + 2, b + 3, b + 4, b + 5, b + 6, &top))
         return NULL;
+    const double *numbers = b[6].buf;
     Py_ssize_t classes = b[0].len / 4, features = b[2].len / 4, width = b[4].len / 4;
     int fits = b[1].len == b[0].len && width <= JUDGED_WIDTH && b[3].len == features * width * 4 &&
-               (width ? b[5].len % (width * 4) == 0 : b[5].len == 0);
+               (width ? b[5].len % (width * 4) == 0 : b[5].len == 0) && b[6].len == NUMBERS * 8 &&
+               numbers[4] >= 0.0 && numbers[4] < (double)classes;
     if (fits) {
-        const float *pooled = b[2].buf, *projection = b[3].buf, *shift = b[4].buf, *near = b[5].buf;
-        Py_ssize_t rows = width ? b[5].len / 4 / width : 0;
-        log_sums(b[0].buf, b[1].buf, classes, &entropy, &linear);
-        for (Py_ssize_t q = 0; q < width; q++)
-            z[q] = -shift[q];
-        for (Py_ssize_t f = 0; f < features; f++)
-            for (Py_ssize_t q = 0; q < width; q++)
-                z[q] += pooled[f] * projection[f * width + q];
-        for (Py_ssize_t q = 0; q < width; q++)
-            squared += (double)z[q] * z[q];
-        for (Py_ssize_t r = 0; r < rows; r++) {
-            float dot = 0.0f;
-            for (Py_ssize_t q = 0; q < width; q++)
-                dot += z[q] * near[r * width + q];
-            if (r == rows - 1)
-                last = dot;
-            else if (dot > best)
-                best = dot;
+        const float *row = b[0].buf;
+        float rejected = row[(Py_ssize_t)numbers[4]];
+        double reject = (double)logf(rejected > 1e-30f ? rejected : 1e-30f);
+        log_sums(row, b[1].buf, classes, &entropy, &linear);
+        odds = log(top > 1e-30 ? top : 1e-30) - log(1.0 - top > 1e-7 ? 1.0 - top : 1e-7);
+        total = numbers[0] + odds * (numbers[1] + numbers[3] * odds + numbers[6] * reject) +
+                numbers[5] * reject * reject + numbers[2] * entropy + linear;
+        if (width) {
+            project(b[2].buf, features, b[3].buf, b[4].buf, width, z);
+            total += nearness(z, width, b[5].buf, b[5].len / 4 / width, numbers);
         }
     }
     for (int i = 0; i < JUDGED; i++)
@@ -358,11 +395,11 @@ static PyObject *judge(PyObject *module, PyObject *args)
         PyErr_SetString(PyExc_ValueError, "the arrays of the score don't fit each other");
         return NULL;
     }
-    return Py_BuildValue("ddddd", entropy, linear, squared, (double)best, (double)last);
+    return PyFloat_FromDouble(total);
 }
 
 static PyMethodDef functions[] = {
-    {"judge", judge, METH_VARARGS, "judge(row, weights, pooled, projection, shift, near) -> parts of one answer's score"},
+    {"score", score, METH_VARARGS, "score(row, linear, pooled, projection, shift, near, numbers, top) -> one score"},
     {"instructions", instructions, METH_NOARGS, "the set of instructions in use"},
     {"use", use, METH_O, "use(name) -> whether this processor has that set of instructions; it is used from now on"},
     {NULL, NULL, 0, NULL},

@@ -40,10 +40,14 @@ class Paired:
 def paired(a: Quality, b: Quality, labels_N: Array, seed: int = 0, resamples: int = 1000) -> Paired:
     """Compare two measurements of the same split; raises ValueError when they are of different lengths."""
     labels_N = np.asarray(labels_N)
-    right_a_N, right_b_N = a.predictions_N == labels_N, b.predictions_N == labels_N
+    return paired_right(a.predictions_N == labels_N, b.predictions_N == labels_N, seed, resamples)
+
+
+def paired_right(right_a_N: Array, right_b_N: Array, seed: int = 0, resamples: int = 1000) -> Paired:
+    """Compare which of N answers are right (bool); raises ValueError when they are of different lengths."""
     only_a, only_b = np.flatnonzero(right_a_N & ~right_b_N), np.flatnonzero(right_b_N & ~right_a_N)
     return Paired(
-        difference=(len(only_a) - len(only_b)) / len(labels_N),
+        difference=(len(only_a) - len(only_b)) / len(right_a_N),
         interval=intervals.paired_interval(right_a_N, right_b_N, resamples=resamples, seed=seed),
         mcnemar_p=intervals.mcnemar(len(only_a), len(only_b)),
         only_a=only_a,

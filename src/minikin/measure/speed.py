@@ -23,7 +23,7 @@ import numpy as np
 from minikin.base.errors import KinError
 from minikin.base.types import Runtime, Text
 
-# What a fresh process runs: argv is the folder and the JSON of a text. VmHWM rather than ru_maxrss where there
+# What a fresh process runs: argv is folder, JSON of a text, threads, engine. VmHWM rather than ru_maxrss where there
 # is one, for ru_maxrss also counts what the parent held before exec.
 PEAK = """
 def peak_mib():
@@ -39,7 +39,7 @@ import json, sys, time
 started = time.perf_counter()
 import minikin
 imported = time.perf_counter()
-kin = minikin.load(sys.argv[1])
+kin = minikin.load(sys.argv[1], threads=int(sys.argv[3]), engine=sys.argv[4] or None)
 loaded = time.perf_counter()
 text = json.loads(sys.argv[2])
 kin(text if isinstance(text, str) else tuple(text))
@@ -136,12 +136,16 @@ def throughput(runtime: Runtime, texts: Sequence[Text], *, seconds: float = 3.0,
         return answered / (time.perf_counter() - started)
 
 
-def cold_start(folder: Path, text: Text = "where is my order?", runs: int = 5) -> ColdStart:
-    """Load the kin in fresh processes of this interpreter and answer once; medians of `runs`.
+def cold_start(
+    folder: Path, text: Text = "where is my order?", runs: int = 5, *, engine: str = "", threads: int = 1
+) -> ColdStart:
+    """Load the kin in fresh processes of this interpreter, by an engine or its usual one, and answer once.
+
+    Medians of `runs`.
 
     Raises KinError with the process's own last words when it fails.
     """
-    arguments = [str(folder), json.dumps(text)]
+    arguments = [str(folder), json.dumps(text), str(threads), engine]
     # One start apart first, so that what is timed reads files that the system has at hand.
     _fresh(ANSWER, arguments)
     starts = [_fresh(ANSWER, arguments) for _ in range(runs)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 
 from minikin.base.types import Array, Completion, Progress, no_progress
 from minikin.equations import intervals
+from minikin.equations.metrics import same
 
 
 class Writes(Protocol):
@@ -53,14 +53,6 @@ class Written:
             "decode_tokens_per_s": self.decode_tokens_per_s,
             "first_token_ms_p50": self.first_token_ms_p50,
         }
-
-
-def same(answer: str, reference: str) -> bool:
-    """Whether two answers say the same: equal JSON values where both are JSON, else equal but for white space."""
-    try:
-        return bool(json.loads(answer) == json.loads(reference))
-    except ValueError:
-        return " ".join(answer.split()) == " ".join(reference.split())
 
 
 def written(
@@ -118,26 +110,37 @@ def _rate(tokens: int, seconds: float) -> float:
 
 
 def perplexity(
-    logprobs: Callable[[Sequence[int]], Array], documents: Sequence[Array], learnt: Sequence[Array], seed: int
+    logprobs: Callable[[Sequence[int]], Array],
+    documents: Sequence[Array],
+    learnt: Sequence[Array],
+    seed: int,
+    context: int,
 ) -> dict[str, Any]:
     """Perplexity of the learnt tokens of D documents, with a 95 % bootstrap interval over documents.
 
-    `logprobs` gives the natural log-probability (T - 1,) of each token of a document after its first.
+    `logprobs` gives the natural log-probability (T - 1,) of each token of a text after its first. What is longer than
+    `context` tokens is read in parts of that length, each of which starts anew, as in training.
     """
-    nats_D, counts_D = [], []
-    for ids_T, learnt_T in zip(documents, learnt, strict=True):
-        wanted_T = np.asarray(learnt_T)[1:]
-        if not wanted_T.any():
-            continue
-        nats_D.append(-float(np.asarray(logprobs([int(i) for i in ids_T]))[wanted_T].sum()))
-        counts_D.append(int(wanted_T.sum()))
-    nats, counts = np.array(nats_D), np.array(counts_D)
+    found = [_nats(logprobs, ids_T, learnt_T, context) for ids_T, learnt_T in zip(documents, learnt, strict=True)]
+    nats, counts = np.array([f for f in found if f[1]]).reshape(-1, 2).T
     draws = np.random.default_rng(seed).integers(len(nats), size=(1000, len(nats)))
     spread = np.exp(nats[draws].sum(1) / counts[draws].sum(1))
     return {
         "perplexity": float(np.exp(nats.sum() / counts.sum())),
         "perplexity_interval": [float(v) for v in np.quantile(spread, [0.025, 0.975])],
     }
+
+
+def _nats(logprobs: Callable[[Sequence[int]], Array], ids_T: Array, learnt_T: Array, context: int) -> tuple[float, int]:
+    """Minus the log-probability of a document's learnt tokens, and how many they are."""
+    nats, count = 0.0, 0
+    for start in range(0, len(ids_T), context):
+        part = slice(start, start + context)
+        wanted_T = np.asarray(learnt_T[part])[1:]
+        if wanted_T.any():
+            nats -= float(np.asarray(logprobs([int(i) for i in ids_T[part]]))[wanted_T].sum())
+            count += int(wanted_T.sum())
+    return nats, count
 
 
 class Nearest:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from minikin.base import atomic, manifest
+from minikin.base import atomic, manifest, tensors
 from minikin.base.types import Array, Student
 from minikin.feed.template import source
 from minikin.package import gguf, modelfile, transformers
@@ -25,9 +25,11 @@ def write(
     recipe_yaml: str,
     extra: Mapping[str, Any],
     importance: Mapping[str, Array] | None = None,
+    trained_on: Array | None = None,
 ) -> None:
     """Write every file of a kin that writes into `folder`, which exists; `mix` is a GGUF type such as Q8_0.
 
+    `trained_on` holds 64-bit hashes of the prompts that the build learned from, so that nobody certifies on them.
     Raises UserError when the model can't become GGUF. Same student, same bytes.
     """
     if kind != "text":
@@ -38,6 +40,8 @@ def write(
     gguf.write(folder, folder / MODEL, mix, importance=importance, name=str(extra.get("name") or "kin"))
     modelfile.write(folder, MODEL)
     atomic.write_text(folder / "recipe.yaml", recipe_yaml)
+    if trained_on is not None:
+        atomic.write_bytes(folder / manifest.TRAINED_ON, tensors.of_hashes(trained_on))
     values = {
         "task": "generate",
         "family": "decoder",

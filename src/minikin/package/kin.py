@@ -42,8 +42,7 @@ def write(
         _write_static(folder, cooled)
     atomic.write_text(folder / "recipe.yaml", recipe_yaml)
     if trained_on is not None:
-        rows = {"rows": np.unique(np.asarray(trained_on, np.uint64))}
-        atomic.write_bytes(folder / manifest.TRAINED_ON, extras.need("safetensors.numpy").save(rows))
+        atomic.write_bytes(folder / manifest.TRAINED_ON, tensors.of_hashes(trained_on))
     reason = kernel.why_not(cooled)
     if reason is None:
         atomic.write_bytes(folder / KERNEL, kernel.kernel_file(cooled, pair=pair))

@@ -19,8 +19,11 @@ WRITTEN = ("auto", "f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m")
 """Ways to store weights, of classifiers and of decoders."""
 
 SORTING = ("kl", "mse", "gold", "pooled", "hidden", "attention", "relations", "rkd_distance", "rkd_angle")
-WRITING = ("kl", "reverse_kl", "js", "skew_kl", "uld", "hidden", "gold")
+WRITING = ("kl", "reverse_kl", "js", "skew_kl", "uld", "hidden", "gold", "prompt")
 """Objectives of the two tasks."""
+
+PEOPLES = ("gold", "prompt")
+"""Objectives that need no teacher: what people answered, and what they asked."""
 
 LIVE = ("hidden",)
 """Objectives of decoders that need the teacher in memory while the student learns."""
@@ -65,7 +68,11 @@ def _task(recipe: Recipe) -> Iterator[Contradiction]:
             yield f"distil.objectives.{i}.name", f"the task {recipe.task} has {', '.join(terms)}"
     if not writes and recipe.data.max_length > LONGEST_READ:
         yield "data.max_length", f"the task classify reads at most {LONGEST_READ} tokens of a text"
-    temperatures = {o.temperature for o in recipe.distil.objectives if o.name not in ("gold", "hidden")}
+    if recipe.distil.tokens is not None and not writes:
+        yield "distil.tokens", "bounds the task generate; classify has distil.epochs"
+    if recipe.distil.tokens is not None and (recipe.distil.epochs or recipe.train.epochs):
+        yield "distil.tokens", "says the same as epochs; give one of them"
+    temperatures = {o.temperature for o in recipe.distil.objectives if o.name not in (*PEOPLES, *LIVE)}
     if writes and len(temperatures) > 1:
         yield "distil.objectives", "compare distributions at several temperatures, and signals are stored at one"
 
@@ -97,7 +104,7 @@ def _teacher(recipe: Recipe) -> Iterator[Contradiction]:
     if recipe.student.start == "cut" and not recipe.student.model:
         yield "student.start", "a cut student is made from the teacher, and there is no teacher; use grown"
     for i, objective in enumerate(recipe.distil.objectives):
-        if objective.name != "gold":
+        if objective.name not in PEOPLES:
             yield f"distil.objectives.{i}.name", f"'{objective.name}' needs a teacher; without one only gold works"
 
 
@@ -128,7 +135,7 @@ def _endpoint(recipe: Recipe, teacher: TeacherSpec) -> Iterator[Contradiction]:
                 )
             if objective.temperature != 1:
                 yield f"{at}.temperature", "an endpoint's log-probabilities are at temperature 1"
-        elif objective.name != "gold":
+        elif objective.name not in PEOPLES:
             yield (
                 f"{at}.name",
                 f"'{objective.name}' compares the teacher's next-token distributions over the student's own tokens, "
@@ -242,5 +249,5 @@ def _decoder(recipe: Recipe) -> Iterator[Contradiction]:
             yield key, "needs a teacher that is in memory while the student learns: teacher.model or teacher.size"
         if "uld" in names:
             yield key, "needs a teacher with the student's tokenizer, and 'uld' is for one with another"
-    if recipe.distil.on_policy and set(names) <= {"gold"}:
+    if recipe.distil.on_policy and set(names) <= set(PEOPLES):
         yield "distil.on_policy", "needs an objective beside gold: no person has written what the student writes"

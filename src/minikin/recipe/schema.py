@@ -190,6 +190,7 @@ class Objective(Section):
         "uld",
         "mse",
         "gold",
+        "prompt",
         "pooled",
         "hidden",
         "attention",
@@ -197,8 +198,9 @@ class Objective(Section):
         "rkd_distance",
         "rkd_angle",
     ] = Field(
-        description="Response: kl, mse, gold, and for generate reverse_kl, js, skew_kl, uld (a teacher with another "
-        "tokenizer, or an endpoint); feature: pooled, hidden, attention; relation: relations, rkd_*"
+        description="Response: kl, mse, gold, and for generate prompt (what is asked), reverse_kl, js, skew_kl, uld (a "
+        "teacher with another tokenizer, or an endpoint); feature: pooled, hidden, attention; relation: relations, "
+        "rkd_*"
     )
     weight: float = Field(default=1.0, gt=0, le=1e6, description="Factor of this term in the sum")
     temperature: float = Field(default=2.0, gt=0, le=100, description="Softens both sides' probabilities (kl)")
@@ -208,12 +210,13 @@ class Objective(Section):
     )
 
 
-def default_objectives(task: str = "classify", *, taught: bool = True) -> list[Objective]:
-    """Return the objectives used when the recipe names none."""
+def default_objectives(task: str = "classify", *, taught: bool = True, grown: bool = False) -> list[Objective]:
+    """Return the objectives used when the recipe names none; one `grown` for prompts reads them too."""
+    read = [Objective(name="prompt", weight=0.3)] if grown else []
     if not taught:
-        return [Objective(name="gold")]
+        return [Objective(name="gold"), *read]
     if task == "generate":
-        return [Objective(name="kl", weight=1.0, temperature=1.0), Objective(name="gold", weight=0.5)]
+        return [Objective(name="kl", weight=1.0, temperature=1.0), Objective(name="gold", weight=0.5), *read]
     return [Objective(name="kl", weight=1.0, temperature=2.0), Objective(name="pooled", weight=1.0)]
 
 
@@ -224,6 +227,9 @@ class DistilSpec(Section):
         default_factory=default_objectives, min_length=1, description="Weighted terms of the loss"
     )
     epochs: int | None = Field(default=None, ge=1, le=10_000, description="Passes over all texts; absent: decided")
+    tokens: int | None = Field(
+        default=None, ge=1, description="generate: tokens to learn from, in place of epochs; absent: decided by epochs"
+    )
     top_k: int = Field(
         default=32, ge=1, le=4096, description="generate: tokens of each of the teacher's distributions that are kept"
     )
@@ -328,9 +334,12 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _is_consistent(self) -> Recipe:
         if "objectives" not in self.distil.model_fields_set:
-            taught = self.teacher is not None and self.teacher.endpoint is None
-            self.distil.objectives = default_objectives(self.task, taught=taught)
-            if self.teacher is not None and self.teacher.endpoint and self.teacher.logprobs:
+            teacher, far = self.teacher, self.teacher is not None and self.teacher.endpoint is not None
+            begun = self.student.model or (teacher is not None and not far and teacher.model)
+            grown = self.task == "generate" and self.data.kind != "text" and not begun
+            taught = teacher is not None and not far
+            self.distil.objectives = default_objectives(self.task, taught=taught, grown=grown)
+            if teacher is not None and far and teacher.logprobs:
                 self.distil.objectives.append(Objective(name="uld", weight=0.5, temperature=1.0))
         if found := contradictions(self):
             words = "; ".join(f"{path}: {why}" for path, why in found)

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from minikin.report import words
+from minikin.report import certified, words
 from minikin.report.card import HUB_NAME, UNSAFE, about_teacher, flat, per_gate, provenance, slug
 from minikin.report.words import number, part
 
@@ -29,6 +29,7 @@ def card(story: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
         "## Use\n\n" + _use(story),
         "## Measurements\n\n" + _table(story),
         per_gate(story),
+        "## When it may answer\n\n" + certified.card(story["certificate"]) if part(story, "certificate") else "",
         "## Limits\n\n" + _limits(story),
         "## Provenance\n\n" + provenance(story, manifest),
     ]

@@ -32,6 +32,12 @@ def rows(certificate: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def headline(certificate: Mapping[str, Any]) -> str:
     """One sentence: what share it answers, at which risk, until when."""
+    if certificate.get("method") == "crc":
+        return (
+            f"It answers {words.percent(certificate.get('coverage'))} of texts like the labelled ones by itself; at "
+            f"most {words.share(certificate.get('alpha'))} of all texts are answered wrongly, in expectation, until "
+            f"{part(certificate, 'valid', 'until')}."
+        )
     return (
         f"It answers {words.percent(certificate.get('coverage'))} of texts like the labelled ones by itself, with at "
         f"most {words.share(certificate.get('alpha'))} wrong answers among these "
@@ -42,7 +48,14 @@ def headline(certificate: Mapping[str, Any]) -> str:
 def section(certificate: Mapping[str, Any]) -> dict[str, Any]:
     """Values for the page's section."""
     found = part(certificate, "evidence") or {}
-    names = {"max_probability": "largest probability", "nearest_neighbour": "nearest neighbour"}
+    names = {
+        "max_probability": "largest probability",
+        "nearest_neighbour": "nearest neighbour",
+        "mean": "mean log-probability",
+        "least": "least log-probability",
+        "length": "length",
+        "ended": "came to an end",
+    }
     aurocs = [
         (names.get(name, name), words.significant(row.get("wrong")), words.significant(row.get("out_of_scope")))
         for name, row in (found.get("auroc") or {}).items()

@@ -54,10 +54,10 @@ def open(
     chosen = import_module(_module(manifest, engine)).Engine(path, manifest, threads)
     if batch is not None:
         chosen.batch = batch
-    return Kin(path, manifest, chosen, _guard(path, chosen.name))
+    return Kin(path, manifest, chosen, guard_of(path, chosen.name))
 
 
-def _guard(path: Path, engine: str) -> Any:
+def guard_of(path: Path, engine: str) -> Any:
     """The guard of the kin's certificate, where one lies in its folder."""
     if not (path / manifests.CERTIFICATE).is_file():
         return None

@@ -8,26 +8,39 @@ from dataclasses import replace
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeAlias, overload
+from typing import Any, Protocol, TypeAlias, overload
 
 from minikin.base import manifest as manifests
 from minikin.base.errors import KinError, UserError
 from minikin.base.manifest import Manifest
 from minikin.base.types import Completion, Decoding, Generator, Stream
 from minikin.feed.speech import Speaker, Spoken
+from minikin.runtimes import guard_of
 
 RUNTIME = "llama_cpp"
 ENGINES = ("llama.cpp", "torch")
+OTHERWISE = "it was asked to write otherwise than the certificate covers: leave the settings as the kin was packaged"
 Message: TypeAlias = Mapping[str, str]
 Prompt: TypeAlias = str | Sequence[Message]
 """What is asked: a text, or the messages of a chat so far."""
 
 
-class Author:
-    """A small model that writes on from what it is asked. Safe to share between threads."""
+class Guard(Protocol):
+    """What a certificate says of what was written (see trust/guard.py)."""
 
-    def __init__(self, folder: Path, manifest: Manifest, generator: Generator) -> None:
-        self.folder, self.manifest, self.generator = folder, manifest, generator
+    def written(self, completion: Completion) -> str:
+        """Why the certificate does not cover a completion with log-probabilities; '' when it does."""
+        ...
+
+
+class Author:
+    """A small model that writes on from what it is asked. Safe to share between threads.
+
+    Where a certificate lies in its folder, `guard` says of each completion whether it is covered.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, generator: Generator, guard: Guard | None = None) -> None:
+        self.folder, self.manifest, self.generator, self.guard = folder, manifest, generator, guard
         self.kind = str(manifest.raw.get("kind", "pairs"))
         settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
         self._speaker = Speaker((folder / "tokenizer.json").read_text(encoding="utf-8"), settings)
@@ -53,7 +66,9 @@ class Author:
     def complete(self, prompt: Prompt, how: Decoding | None = None, n: int = 1) -> list[Completion]:
         """Write `n` completions, with the seeds `how.seed`, `how.seed` + 1, …"""
         how = how or self.usual
-        return [self._finished(self.stream(prompt, replace(how, seed=how.seed + i))) for i in range(n)]
+        asked = how if self.guard is None else replace(how, logprobs=True)
+        found = [self._finished(self.stream(prompt, replace(asked, seed=asked.seed + i))) for i in range(n)]
+        return found if self.guard is None else [self._guarded(self.guard, one, how) for one in found]
 
     def stream(self, prompt: Prompt, how: Decoding | None = None) -> Stream:
         """Begin to write; iterate over the pieces of text."""
@@ -83,6 +98,12 @@ class Author:
         ids = [int(i) for i in self._speaker.texts([text])[0].ids_T]
         return ids[:-1] if ids and ids[-1] in self._speaker.ends else ids
 
+    def _guarded(self, guard: Guard, completion: Completion, how: Decoding) -> Completion:
+        """Say whether the certificate covers a completion, or why not."""
+        plain = replace(how, seed=self.usual.seed, logprobs=self.usual.logprobs, cut=self.usual.cut)
+        reason = guard.written(completion) if plain == self.usual else OTHERWISE
+        return replace(completion, certified=not reason, reason=reason)
+
     @staticmethod
     def _finished(stream: Stream) -> Completion:
         for _ in stream:
@@ -99,14 +120,23 @@ def _pair(text: Sequence[str]) -> list[Message]:
 
 
 def open_author(
-    folder: str | PathLike[str], *, threads: int = 1, verify: bool = True, engine: str | None = None
+    folder: str | PathLike[str],
+    *,
+    threads: int = 1,
+    verify: bool = True,
+    engine: str | None = None,
+    draft: str | PathLike[str] | None = None,
 ) -> Author:
     """Load the kin in `folder`; `verify` compares every file with its SHA-256 first.
 
     `engine` is `llama.cpp`, which runs the GGUF file (the default), or `torch`, which runs the float32 weights with
-    transformers, to compare. Raises KinError for a folder that is no kin that writes, or was changed, and MissingExtra
+    transformers, to compare. `draft` is a smaller kin, whose guesses save the larger one time and change no text.
+
+    Raises KinError for a folder that is no kin that writes, or was changed, and MissingExtra
     without the engine's packages.
     """
+    if draft is not None and engine == "torch":
+        raise UserError("A draft helps llama.cpp only. Leave --engine torch out.")
     if engine not in (None, *ENGINES):
         raise UserError(f"There is no engine {engine!r} for a kin that writes. Choose one of {', '.join(ENGINES)}.")
     path = Path(folder)
@@ -118,7 +148,12 @@ def open_author(
     if engine == "torch":
         # apart, as it needs more than what runs on a device
         writer = import_module("minikin.steps.rewritten").TorchWriter(path, threads=threads)
-        return Author(path, manifest, writer)
-    from minikin.runtimes.llama_cpp import LlamaCpp
+        return Author(path, manifest, writer, guard_of(path, writer.name))
+    llama_cpp = import_module("minikin.runtimes.llama_cpp")
+    if draft is None:
+        writer = llama_cpp.LlamaCpp(path / manifest.model, threads=threads)
+        return Author(path, manifest, writer, guard_of(path, writer.name))
+    from minikin.runtimes.drafted import Drafted
 
-    return Author(path, manifest, LlamaCpp(path / manifest.model, threads=threads))
+    small = open_author(draft, threads=threads, verify=verify).generator
+    return Author(path, manifest, Drafted(path / manifest.model, small, threads=threads))

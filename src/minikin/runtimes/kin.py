@@ -41,6 +41,10 @@ class Guard(Protocol):
         """Why the certificate does not cover an answer; '' when it does."""
         ...
 
+    def candidates(self, row_C: Array) -> tuple[str, ...]:
+        """Labels of the conformal set of a row of probabilities, likeliest first; none without sets."""
+        ...
+
 
 class Probabilities(Mapping[str, float]):
     """Label to probability; looks into the row only when asked."""
@@ -153,7 +157,8 @@ class Kin:
         top = float(row_C[best])
         reason = guard.one(row_C, pooled_F, best, top)
         probabilities = Probabilities(self._places, row_C)
-        return Answer(self.manifest.labels[best], top, probabilities, cut, False, not reason, reason)
+        label, some = self.manifest.labels[best], guard.candidates(row_C)
+        return Answer(label, top, probabilities, cut, False, not reason, reason, some)
 
     def _checked(self, texts: Sequence[Text]) -> list[tuple[str, ...]]:
         if isinstance(texts, str):

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from minikin.base.errors import KinError, MinikinError, UserError
+from minikin.base.errors import KinError, MinikinError
 from minikin.base.llama import library
 from minikin.base.types import Array
 from minikin.runtimes.grammar import SPECIAL, Grammar, Grammars
@@ -115,27 +115,20 @@ class LlamaCpp(Writer):
         with self._lock:
             if self._grammars is None:
                 end = min(self.ends, default=-1)
-                self._grammars = Grammars([self._raw(i) for i in range(self._size)], end)
+                self._grammars = Grammars(self.pieces(), end)
         return self._grammars.of(schema)
 
     def _text(self, token: int) -> str:
         return str(self._llama.llama_vocab_get_text(self._vocab, token).decode("utf-8", "replace"))
 
-    def _raw(self, token: int) -> bytes:
-        """Return a token's bytes, marked where it is special."""
-        if self._llama.llama_vocab_is_control(self._vocab, token):
-            return SPECIAL + self._text(token).encode()
-        return self.spelled(token)
+    def pieces(self) -> list[bytes]:
+        """Return the bytes of all tokens, those of special ones with `SPECIAL` in front."""
+        special = set(self.specials.values())
+        return [SPECIAL + self._text(i).encode() if i in special else self.spelled(i) for i in range(self._size)]
 
-    def logprobs(self, text: str | Many[int]) -> Array:
-        """Return the natural log-probability (T - 1,) of each token of a text after its first.
-
-        Raises UserError for a text of more tokens than the context.
-        """
-        ids = self.tokens(text) if isinstance(text, str) else list(text)
-        if len(ids) > self.context:
-            raise UserError(f"The text has {len(ids)} tokens, and the model reads {self.context}. Cut it in parts.")
-        session = self.session()
+    def computed(self, ids: Many[int]) -> tuple[Array, Array]:
+        """Of each token after the first return its natural log-probability, and whether it is likeliest: (T - 1,)."""
+        session = LlamaCpp.session(self)
         try:
             return session.scores(ids)
         finally:

@@ -43,7 +43,7 @@ class Sequences:
                 'Install the version that minikin was tested with: pip install "minikin[gguf]"'
             )
         llama.llama_set_n_threads(self.context, threads, threads)
-        self._memory = llama.llama_get_memory(self.context)
+        self.memory = llama.llama_get_memory(self.context)
 
     def begin(self) -> Sequence:
         """Begin a sequence. Raises BusyError when there is no room for one more."""
@@ -56,7 +56,7 @@ class Sequences:
         """Give a sequence's place to another."""
         with self.lock:
             if self.context and number not in self._free:
-                self.llama.llama_memory_seq_rm(self._memory, number, -1, -1)
+                self.llama.llama_memory_seq_rm(self.memory, number, -1, -1)
                 self._free.append(number)
 
     def close(self) -> None:
@@ -72,6 +72,11 @@ class Sequence:
     def __init__(self, within: Sequences, number: int) -> None:
         self._within, self._number, self._length = within, number, 0
 
+    @property
+    def length(self) -> int:
+        """How many tokens it holds."""
+        return self._length
+
     def feed(self, ids: Many[int]) -> Array:
         """Append tokens and return the logits (V,) of the next one."""
         logits_TV = np.empty((0, self._within.size), np.float32)
@@ -81,14 +86,30 @@ class Sequence:
         last_V: Array = logits_TV[-1]
         return last_V
 
-    def scores(self, ids: Many[int]) -> Array:
-        """Append a text and return the natural log-probability (T - 1,) of each token after the first."""
-        found = [np.zeros(0)]
+    def follow(self, ids: Many[int]) -> Array:
+        """Append up to a batch of tokens and return the logits (T, V) after each."""
+        return self._computed(ids, range(len(ids)))
+
+    def back(self, length: int) -> None:
+        """Forget all tokens but the first `length`. Raises MinikinError for a model that can't forget a part."""
+        within = self._within
+        with within.lock:
+            if not within.llama.llama_memory_seq_rm(within.memory, self._number, length, -1):
+                raise MinikinError("llama.cpp can't take back tokens of a model of this kind. Run it without a draft.")
+        self._length = length
+
+    def scores(self, ids: Many[int]) -> tuple[Array, Array]:
+        """Append a text; of each token after the first return its natural log-probability, and whether it is likeliest.
+
+        Both have the shape (T - 1,).
+        """
+        found, likeliest = [np.zeros(0)], [np.zeros(0, bool)]
         for start in range(0, len(ids), BATCH):
             following_T = np.array(ids[start + 1 : start + BATCH + 1], np.int64)
             logits_TV = self._computed(ids[start : start + BATCH], range(len(following_T)))
             found.append(sampling.logprobs(logits_TV, following_T))
-        return np.concatenate(found)
+            likeliest.append(logits_TV.argmax(-1) == following_T)
+        return np.concatenate(found), np.concatenate(likeliest)
 
     def _computed(self, ids: Many[int], wanted: Many[int]) -> Array:
         """Append up to a batch of tokens and return the logits (wanted, V)."""

@@ -56,8 +56,22 @@ class Writer(ABC):
         """Return the grammar of a JSON Schema. Raises UserError for one that can't be used."""
 
     @abstractmethod
+    def computed(self, ids: Sequence[int]) -> tuple[Array, Array]:
+        """Of each token after the first return its natural log-probability, and whether it is likeliest: (T - 1,)."""
+
+    def scores(self, text: str | Sequence[int]) -> tuple[Array, Array]:
+        """Of each token of a text after its first return its natural log-probability, and whether it is likeliest.
+
+        Both have the shape (T - 1,). Raises UserError for a text of more tokens than the context.
+        """
+        ids = self.tokens(text) if isinstance(text, str) else list(text)
+        if len(ids) > self.context:
+            raise UserError(f"The text has {len(ids)} tokens, and the model reads {self.context}. Cut it in parts.")
+        return self.computed(ids)
+
     def logprobs(self, text: str | Sequence[int]) -> Array:
-        """Return the natural log-probability (T - 1,) of each token of a text after its first."""
+        """Return the natural log-probability (T - 1,) of each token of a text after its first; raises as `scores`."""
+        return self.scores(text)[0]
 
     def stream(self, prompt: str | Sequence[int], how: Decoding = GREEDY) -> Stream:
         """Begin to write on from a prompt, given as text or as ids.

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from minikin.base import chat
-from minikin.base.errors import KinError, UserError
+from minikin.base.errors import KinError
 from minikin.base.types import Array
 from minikin.package import gguf
 from minikin.package.gguf_spec import BYTES, SPACE, byte_level
@@ -85,18 +85,13 @@ class TorchWriter(Writer):
         return self._grammars.of(schema)
 
     @torch.inference_mode()
-    def logprobs(self, text: str | Sequence[int]) -> Array:
-        """Return the natural log-probability (T - 1,) of each token of a text after its first.
-
-        Raises UserError for a text of more tokens than the context.
-        """
-        ids = self.tokens(text) if isinstance(text, str) else list(text)
-        if len(ids) > self.context:
-            raise UserError(f"The text has {len(ids)} tokens, and the model reads {self.context}. Cut it in parts.")
+    def computed(self, ids: Sequence[int]) -> tuple[Array, Array]:
+        """Of each token after the first return its natural log-probability, and whether it is likeliest: (T - 1,)."""
         if len(ids) < 2:
-            return np.zeros(0)
-        logits_TV = self._model(torch.tensor([ids])).logits[0].numpy()
-        return sampling.logprobs(logits_TV[:-1], np.array(ids[1:]))
+            return np.zeros(0), np.zeros(0, bool)
+        logits_TV = self._model(torch.tensor([list(ids)])).logits[0, :-1].numpy()
+        following_T = np.array(ids[1:])
+        return sampling.logprobs(logits_TV, following_T), logits_TV.argmax(-1) == following_T
 
 
 class Session:

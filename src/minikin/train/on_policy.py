@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from minikin.base.errors import UserError
 from minikin.feed.decoder import Asked
 from minikin.feed.rows import Tokens
-from minikin.train.token_objectives import Source, TokenObjective
+from minikin.train.token_objectives import PEOPLES, Source, TokenObjective
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class OnPolicy:
         """Refuse what can't work. Raises UserError."""
         if not isinstance(source, Asked):
             raise UserError("On-policy distillation needs a live teacher: stored signals are of other text.")
-        if all(o.name == "gold" for o in objectives):
+        if all(o.name in PEOPLES for o in objectives):
             raise UserError(
                 "On-policy distillation needs a divergence: there are no gold tokens for the student's text."
             )

@@ -43,7 +43,9 @@ DIVERGENCES: Mapping[str, Callable[[TokenObjective], Divergence]] = {
 }
 """Those that compare the same tokens' probabilities."""
 
-KNOWN = ("gold", *DIVERGENCES, "uld", "hidden")
+PEOPLES = ("gold", "prompt")
+"""Those that need no teacher: the tokens to learn, and those of what is asked, which come before them."""
+KNOWN = (*PEOPLES, *DIVERGENCES, "uld", "hidden")
 Source = TokenSignals | Asked | None
 """What the teacher says: stored signals, a live teacher, or nothing (gold tokens alone)."""
 
@@ -57,7 +59,7 @@ def check(objectives: Sequence[TokenObjective], source: Source, head: Head) -> N
             raise UserError(f"There is no objective '{o.name}' for a decoder. Known: {', '.join(KNOWN)}.")
         if not (0 < o.beta < 1 and 0 <= o.alpha < 1 and o.temperature > 0):
             raise UserError(f"Objective '{o.name}' needs 0 < beta < 1, 0 <= alpha < 1 and a temperature above 0.")
-        if o.name == "gold":
+        if o.name in PEOPLES:
             continue
         if source is None:
             raise UserError(f"Objective '{o.name}' needs a teacher, and there is none. Use 'gold' alone.")
@@ -130,7 +132,7 @@ class TokenLoss(nn.Module):
         None for text that the student wrote itself: there is no gold token then.
         """
         hidden_MH = tokens.before_learnt(states[-1])
-        asked = [o for o in self.objectives if o.name != "gold" or rows_B is not None]
+        asked = [o for o in self.objectives if o.name not in PEOPLES or rows_B is not None]
         total = hidden_MH.new_zeros((), dtype=torch.promote_types(hidden_MH.dtype, torch.float32))
         if isinstance(self.source, Asked):
             theirs = self.source.states(tokens, every=self.inside)
@@ -149,6 +151,10 @@ class TokenLoss(nn.Module):
             mine_MH = hidden_MH if g.chosen_M is None else hidden_MH[g.chosen_M]
             part = fused.loss(mine_MH, self.head, g.named, g.against, temperature=g.temperature)
             total = total + (part + g.constant) / count
+        if read := sum(o.weight for o in asked if o.name == "prompt"):
+            ids_M, before_MH = tokens.of_prompts(states[-1])
+            named = fused.Named(ids_M[:, None], read * torch.ones_like(before_MH[:, :1]))
+            total = total + fused.loss(before_MH, self.head, (named,)) / max(1, len(ids_M))
         return total
 
     def _hidden(self, o: TokenObjective, ours: Sequence[Tensor], theirs: Sequence[Tensor], tokens: Tokens) -> Tensor:

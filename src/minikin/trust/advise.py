@@ -12,6 +12,7 @@ from minikin.base.types import Array
 from minikin.equations import risk
 from minikin.equations.binomial import cdf, trials_needed
 from minikin.trust.certify import FIT_SHARE, Labelled, fit_scorer, split, walk_of
+from minikin.trust.verdicts import Verdicts
 
 RISKS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 WORTH = 0.5
@@ -34,15 +35,17 @@ class Prospect:
     missing: int | None
 
 
-def prospects(labelled: Labelled, delta: float, seed: int = 0, risks: tuple[float, ...] = RISKS) -> list[Prospect]:
+def prospects(
+    labelled: Labelled | Verdicts, delta: float, seed: int = 0, risks: tuple[float, ...] = RISKS
+) -> list[Prospect]:
     """Try each risk as `certify` would. Raises CertificateError when no score can be fitted on the labels."""
-    if not np.isfinite(labelled.probabilities_NC).all():
+    if not np.isfinite(labelled.given[0]).all():
         raise CertificateError("The kin gives answers that are no numbers (NaN). Build the kin again.")
-    fitting, certifying = (labelled.take(rows) for rows in split(labelled.labels_N, seed))
+    fitting, certifying = (labelled.take(rows) for rows in split(labelled.strata_N, seed))
     if not len(fitting) or not len(certifying):
         raise CertificateError(f"{len(labelled)} labelled texts are too few to tell anything. Give some dozens.")
     scorer = fit_scorer(fitting)
-    scores_N = scorer.scores(certifying.probabilities_NC, certifying.pooled_NF)
+    scores_N = scorer.scores(*certifying.given)
     rows = []
     for alpha in risks:
         grid_J, start = walk_of(scorer, fitting, alpha)

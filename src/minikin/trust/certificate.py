@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,25 +17,33 @@ from minikin.base.errors import KinError
 from minikin.base.manifest import CERTIFICATE, SCORER, Manifest
 from minikin.base.types import Array
 from minikin.equations import drift
-from minikin.trust.certify import Certified
+from minikin.trust.certify import Certified, Method
 from minikin.trust.scores import Scorer, Space
+from minikin.trust.verdicts import WritingScorer
 
 SCHEMA_VERSION = 1
 EXPIRES_DAYS = 90
 WATCHED = (2.0, 5.0)
 """Risks, as multiples of α, whose expected detection delay stands on the certificate."""
 
+TEMPLATES = ((), ("tokenizer_config.json",))
+"""What else decides how a prompt is read: of kins that sort texts nothing, of those that write the chat template."""
+
 SPACE = ("centre_F", "projection_FQ", "references_MQ", "starts_D", "means_CQ")
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where the labels came from: digest of the rows, how many were left out as trained on, and what was checked."""
+    """Where the labels came from: digest of the rows, how many were left out as trained on, and what was checked.
+
+    `judged` is who said what is wrong: `labels`, or the `verdicts` of people on each answer.
+    """
 
     calibration_sha256: str
     left_out: int
     checked_training_rows: bool
     name: str = ""
+    judged: Literal["labels", "verdicts"] = "labels"
 
 
 def write(
@@ -57,6 +65,7 @@ def write(
     value: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "task": manifest.task,
+        "method": found.method,
         "alpha": found.alpha,
         "delta": found.delta,
         "confidence": 1.0 - found.delta,
@@ -67,12 +76,14 @@ def write(
             "certified": found.certified,
             "left_out": source.left_out,
             "training_rows_checked": source.checked_training_rows,
-            "share_that_looks_wrong": found.errors.share,
+            "share_that_looks_wrong": None if found.errors is None else found.errors.share,
+            "judged": source.judged,
             "file": source.name,
         },
         "valid": {"from": today.isoformat(), "until": (today + datetime.timedelta(days=days)).isoformat()},
         "engine": engine.split(" ", 1)[0],
         "reject": manifest.labels[found.scorer.reject] if found.scorer.reject >= 0 else None,
+        "sets": _sets(found),
         "score": {"parts": list(found.scorer.names), "weights": found.scorer.weights_K.tolist()},
         "intercept": found.scorer.intercept,
         "farthest": found.scorer.space.farthest if found.scorer.space else None,
@@ -82,9 +93,9 @@ def write(
             "calibration": source.calibration_sha256,
             "scorer": hashlib.sha256(blob).hexdigest(),
         },
-        "audit": delays(found.alpha, found.delta),
+        "audit": delays(found.alpha, found.delta) if auditable(found.method, source.judged) else [],
         "promises": promises(found, source, today + datetime.timedelta(days=days)),
-        "does_not_promise": NOT_PROMISED,
+        "does_not_promise": [*NOT_PROMISED, *NOT_BY_METHOD[found.method]],
         "evidence": found.evidence,
     }
     value["sha256_of_this"] = digest.of_value(value)
@@ -100,10 +111,14 @@ def hashes(folder: Path, manifest: Manifest) -> dict[str, str]:
     """
     weights = [manifest.model, *([manifest.kernel] if manifest.kernel else [])]
     try:
-        files = {name: digest.of_file(folder / name) for name in (*weights, "tokenizer.json", "config.json")}
+        names = (*weights, "tokenizer.json", "config.json", *TEMPLATES[manifest.task == "generate"])
+        files = {name: digest.of_file(folder / name) for name in names}
     except OSError as error:
         raise KinError(f"Can't read {error.filename}: {error.strerror}. Copy the kin again.") from error
     plain = [manifest.task, list(manifest.labels), manifest.max_length, manifest.pair, files["config.json"]]
+    if manifest.task == "generate":
+        raw = manifest.raw
+        plain += [raw.get("kind"), raw.get("new_tokens"), files["tokenizer_config.json"]]
     return {
         "weights": digest.of_value([files[name] for name in weights]),
         "tokenizer": files["tokenizer.json"],
@@ -131,24 +146,66 @@ NOT_PROMISED: Sequence[str] = (
 )
 
 
+NOT_BY_METHOD: Mapping[Method, Sequence[str]] = {
+    "ltt": (),
+    "crc": (
+        "It holds in expectation, over labelled texts and traffic together: with these very labels the share may lie "
+        "above. It counts wrong answers among all texts, so among those answered here the share is larger.",
+    ),
+}
+
+
+def auditable(method: Method, judged: str) -> bool:
+    """Whether an audit of local answers can test the promise: a risk among answers, judged by comparing with labels."""
+    return method == "ltt" and judged == "labels"
+
+
 def promises(found: Certified, source: Source, until: datetime.date) -> list[str]:
     """What the certificate says, in words."""
     risk, sure = f"{100 * found.alpha:.4g} %", f"{100 * (1 - found.delta):.4g} %"
     groups = sum(1 for _ in found.chosen)
     each = f" in each of {groups} groups" if groups > 1 else ""
-    lines = [
-        f"Among the texts answered here, at most {risk} are answered wrongly{each}: the procedure that chose the "
-        f"threshold goes wrong in at most {100 * found.delta:.4g} of 100 repetitions with other labelled texts "
-        f"({sure} confidence).",
-        "A text that is out of scope and answered all the same counts as answered wrongly.",
-        f"Until {until.isoformat()}, for exactly the files named by their SHA-256.",
-    ]
+    by_method: Mapping[Method, str] = {
+        "ltt": (
+            f"Among the texts answered here, at most {risk} are answered wrongly{each}: the procedure that chose the "
+            f"threshold goes wrong in at most {100 * found.delta:.4g} of 100 repetitions with other labelled texts "
+            f"({sure} confidence)."
+        ),
+        "crc": f"Of all texts that come{each}, at most {risk} are answered here and wrongly, in expectation.",
+    }
+    wrong = "A text that is out of scope and answered all the same counts as answered wrongly."
+    if isinstance(found.scorer, WritingScorer):
+        exact = "An answer is wrong when it is not the labelled one (as JSON values, or but for white space)."
+        wrong = exact if source.judged == "labels" else "An answer is wrong when the verdict on it says so."
+        wrong += " It is the likeliest answer, written as the kin is packaged to: other settings are not covered."
+    lines = [by_method[found.method], wrong]
+    if (sets := found.sets) is not None:
+        which = "each class that the kin knows" if sets.by_class else "texts whose label the kin knows"
+        lines.append(
+            f"Of {which}, the candidates hold the true label in at least {100 * sets.share:.4g} % of all cases, in "
+            "expectation. A single candidate is no certified answer."
+        )
+    lines.append(f"Until {until.isoformat()}, for exactly the files named by their SHA-256.")
     if not source.checked_training_rows:
         lines.append(
             "The kin holds no record of its training rows: whether any of them is among the labelled texts was not "
             "checked."
         )
     return lines
+
+
+def _sets(found: Certified) -> dict[str, Any] | None:
+    """Thresholds of the conformal sets, one for each class; None for a class that every set holds."""
+    if (sets := found.sets) is None:
+        return None
+    return {
+        "share": sets.share,
+        "by_class": sets.by_class,
+        "quantiles": [None if math.isinf(q) else q for q in sets.quantiles_C.tolist()],
+        "labels": sets.n,
+        "mean_size": sets.mean_size,
+        "single": sets.single,
+    }
 
 
 def scorer_arrays(found: Certified) -> dict[str, Array]:
@@ -163,13 +220,15 @@ def scorer_arrays(found: Certified) -> dict[str, Array]:
 
 def scorer_of(value: Mapping[str, Any], arrays: Mapping[str, Array], labels: Sequence[str]) -> Scorer:
     """The scorer that `write` wrote. Raises KeyError, ValueError or TypeError when the two don't fit."""
+    weights_K, intercept = np.array(value["score"]["weights"], np.float64), float(value["intercept"])
     space = None
     if value["farthest"] is not None:
         parts = {name: np.asarray(arrays[name]) for name in SPACE}
         parts["references_MQ"] = parts["references_MQ"].astype(np.float32)
         space = Space(**parts, farthest=float(value["farthest"]))
     reject = -1 if value["reject"] is None else list(labels).index(value["reject"])
-    scorer = Scorer(np.array(value["score"]["weights"], np.float64), float(value["intercept"]), reject, space)
+    kind = WritingScorer if value["task"] == "generate" else Scorer
+    scorer = kind(weights_K, intercept, reject, space)
     if scorer.weights_K.shape != (len(scorer.names),):
         raise ValueError("the weights don't fit the parts of the score")
     return scorer

@@ -1,6 +1,7 @@
 """From labelled answers to a threshold with a bound, or the reason why there is none. Called by commands/trust.py.
 
-The labels are split: one part fits the score and fixes its grid and the start of the walk; the other certifies.
+The labels are split: one part fits the score and fixes its grid and the start of the walk; the other certifies, by
+`ltt` (the risk among answers, with high probability) or by `crc` (wrong answers among all texts, in expectation).
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,9 +20,13 @@ from minikin.equations.binomial import cdf, trials_needed
 from minikin.trust import evidence
 from minikin.trust.labels import LabelErrors, label_errors
 from minikin.trust.scores import REJECTED, Scorer
+from minikin.trust.verdicts import Verdicts
 
+Method = Literal["ltt", "crc"]
 FIT_SHARE = 0.3
-GRID = 100
+GRID = 50
+"""Thresholds to walk: each is a look at the labels, and a walk ends at the first unlucky one."""
+
 SLACK = 1e-3
 """Thresholds lie so far below the scores that gave them: the same text, asked alone and so rounded otherwise, stays
 on the same side."""
@@ -51,6 +56,20 @@ class Labelled:
         out_N = (self.labels_N < 0) | (self.labels_N == self.reject)
         return np.asarray((self.probabilities_NC.argmax(1) != self.labels_N) | out_N)
 
+    @property
+    def given(self) -> tuple[Array, Array | None]:
+        """What a score is made of."""
+        return self.probabilities_NC, self.pooled_NF
+
+    @property
+    def strata_N(self) -> Array:
+        """Classes, of which both parts of a split get their proportion."""
+        return self.labels_N
+
+    def fitted(self) -> Scorer:
+        """A score fitted on these. Raises ValueError when no answer is right, or a number is not finite."""
+        return Scorer.fit(*self.given, self.labels_N, ~self.wrong_N, self.reject)
+
     def take(self, rows: Array) -> Labelled:
         """The examples at `rows`."""
         pooled_NF = None if self.pooled_NF is None else self.pooled_NF[rows]
@@ -59,9 +78,28 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Certified:
-    """What was proven: a threshold for all, or for each group (None: handed over whole), and the evidence."""
+class Sets:
+    """Conformal sets: classes c with 1 − p_c ≤ `quantiles_C[c]` hold the true one with a chance of `share` or more.
 
+    `by_class` says whether that holds within each class; `mean_size` and `single` are what N labelled texts get.
+    """
+
+    share: float
+    by_class: bool
+    quantiles_C: Array
+    n: int
+    mean_size: float
+    single: float
+
+
+@dataclass(frozen=True)
+class Certified:
+    """What was proven: a threshold for all, or for each group (None: handed over whole), and the evidence.
+
+    `errors` is None where there are verdicts in place of labels, `sets` where none were asked for.
+    """
+
+    method: Method
     alpha: float
     delta: float
     scorer: Scorer
@@ -72,8 +110,9 @@ class Certified:
     certified: int
     scores_N: Array
     coverage: float
-    errors: LabelErrors
+    errors: LabelErrors | None
     evidence: dict[str, Any]
+    sets: Sets | None = None
 
 
 def reject_place(labels: Sequence[str], named: str | None = None) -> int:
@@ -106,33 +145,43 @@ def split(labels_N: Array, seed: int, share: float = FIT_SHARE) -> tuple[Array, 
 
 
 def certify(
-    labelled: Labelled, alpha: float, delta: float, *, seed: int = 0, labels_checked: bool = False
+    labelled: Labelled | Verdicts,
+    alpha: float,
+    delta: float,
+    *,
+    seed: int = 0,
+    labels_checked: bool = False,
+    method: Method = "ltt",
+    sets: Sets | None = None,
 ) -> Certified:
     """Find the loosest threshold whose answers are wrong with a risk of at most `alpha`, proven at 1 − `delta`.
 
     With groups, each group gets a threshold of its own at δ/G; a group in which nothing can be proven is handed over
-    whole. Raises CertificateError, saying what is missing, when nothing can be certified.
+    whole. `crc` bounds the expected share of *all* texts that are answered wrongly, and has no δ. Raises
+    CertificateError, saying what is missing, when nothing can be certified.
     """
-    _check(labelled, alpha, delta)
-    errors = _label_errors(labelled, alpha, labels_checked)
-    fitting, certifying = (labelled.take(rows) for rows in split(labelled.labels_N, seed))
+    _check(labelled, alpha, delta, method)
+    errors = _label_errors(labelled, alpha, labels_checked) if isinstance(labelled, Labelled) else None
+    fitting, certifying = (labelled.take(rows) for rows in split(labelled.strata_N, seed))
     scorer = fit_scorer(fitting)
     grid_J, start = walk_of(scorer, fitting, alpha)
-    scores_N = scorer.scores(certifying.probabilities_NC, certifying.pooled_NF)
+    scores_N = scorer.scores(*certifying.given)
     groups_N = np.zeros(len(scores_N), int) if certifying.groups_N is None else certifying.groups_N
     names = np.unique(groups_N).tolist()
     chosen: dict[str, risk.Selected | None] = {}
-    kept = 0
     for name in names:
-        rows = groups_N == name
-        found = risk.learn_then_test(
-            scores_N[rows], certifying.wrong_N[rows], grid_J, alpha, delta / len(names), start=start
+        held, wrong_N = scores_N[groups_N == name], certifying.wrong_N[groups_N == name]
+        found = (
+            risk.learn_then_test(held, wrong_N, grid_J, alpha, delta / len(names), start=start)
+            if method == "ltt"
+            else in_expectation(held, wrong_N, grid_J, alpha)
         )
         chosen["" if certifying.groups_N is None else str(name)] = found
-        kept += found.answered if found else 0
+    kept = sum(found.answered for found in chosen.values() if found)
     if kept == 0:
         raise CertificateError(_why_nothing(scores_N, certifying.wrong_N, grid_J[start:], alpha, delta / len(names)))
     return Certified(
+        method,
         alpha,
         delta,
         scorer,
@@ -145,15 +194,55 @@ def certify(
         kept / len(certifying),
         errors,
         evidence.gather(scorer, fitting, certifying, grid_J),
+        sets,
     )
 
 
-def fit_scorer(fitting: Labelled) -> Scorer:
+def in_expectation(scores_N: Array, wrong_N: Array, grid_J: Array, alpha: float) -> risk.Selected | None:
+    """The loosest threshold at which a text is answered *and* wrong with an expectation of at most `alpha`.
+
+    The loss never grows towards strict thresholds, so the grid is walked from its loose end; `bound` is that
+    expectation's, not one of the risk among answers.
+    """
+    strict_J = grid_J[::-1]
+    losses_NJ = (scores_N[:, None] >= strict_J[None, :]) & wrong_N[:, None]
+    place = risk.conformal_risk(losses_NJ.astype(np.float64), alpha) if len(scores_N) else None
+    if place is None:
+        return None
+    threshold = float(strict_J[place])
+    given_N = scores_N >= threshold
+    errors, n = int((given_N & wrong_N).sum()), len(scores_N)
+    return risk.Selected(len(grid_J) - 1 - place, threshold, errors, int(given_N.sum()), (errors + 1) / (n + 1))
+
+
+def conformal_sets(labelled: Labelled, share: float, by_class: bool) -> Sets:
+    """Calibrate conformal sets on every labelled text whose label the kin has; nothing was fitted to them before.
+
+    Raises CertificateError where there are too few texts for any set to leave a class out.
+    """
+    rows = np.flatnonzero(labelled.labels_N >= 0)
+    p_NC, labels_N = labelled.probabilities_NC[rows], labelled.labels_N[rows]
+    classes = labelled.probabilities_NC.shape[1]
+    strange_N = 1.0 - p_NC[np.arange(len(rows)), labels_N].astype(np.float64)
+    quantiles_C = (
+        risk.class_quantiles(strange_N, labels_N, classes, 1.0 - share)
+        if by_class
+        else np.full(classes, risk.conformal_quantile(strange_N, 1.0 - share))
+    )
+    if np.isinf(quantiles_C).all():
+        needed = math.ceil(share / (1.0 - share) - 1e-9)
+        raise CertificateError(
+            f"Sets that hold the true label in {share:.4g} of all cases need at least {needed:,} labelled texts"
+            f"{' of a class' if by_class else ''}. Give more labels, or ask for smaller a share."
+        )
+    sizes_N = risk.prediction_sets(p_NC, quantiles_C).sum(1)
+    return Sets(share, by_class, quantiles_C, len(rows), float(sizes_N.mean()), float((sizes_N == 1).mean()))
+
+
+def fit_scorer(fitting: Labelled | Verdicts) -> Scorer:
     """Fit the score on its own part of the labels."""
     try:
-        return Scorer.fit(
-            fitting.probabilities_NC, fitting.pooled_NF, fitting.labels_N, ~fitting.wrong_N, fitting.reject
-        )
+        return fitting.fitted()
     except ValueError as error:
         raise CertificateError(
             f"No score can be fitted on {len(fitting):,} labelled texts: {error}. Give more labels, or check that the "
@@ -161,39 +250,41 @@ def fit_scorer(fitting: Labelled) -> Scorer:
         ) from error
 
 
-def walk_of(scorer: Scorer, fitting: Labelled, alpha: float) -> tuple[Array, int]:
+def walk_of(scorer: Scorer, fitting: Labelled | Verdicts, alpha: float) -> tuple[Array, int]:
     """The grid, and where its walk starts: at the threshold with the strongest evidence on the fitting part.
 
     Both are fixed before a label of the certifying part is looked at. A walk from the strictest threshold would end
     at the first unlucky error among its few answers.
     """
-    scores_N = scorer.scores(fitting.probabilities_NC, fitting.pooled_NF)
+    scores_N = scorer.scores(*fitting.given)
     grid_J = risk.grid(scores_N[scores_N > REJECTED], GRID) - SLACK
     errors_J, answered_J = risk.counts(scores_N, fitting.wrong_N, grid_J)
     tails = [cdf(int(k), int(n), alpha) for k, n in zip(errors_J, answered_J, strict=True)]
     return grid_J, int(np.argmin(tails))
 
 
-def labels_missing(have: int, alpha: float, delta: float, groups: int = 1) -> int:
+def labels_missing(have: int, alpha: float, delta: float, groups: int = 1, method: Method = "ltt") -> int:
     """Labels to add before anything could be certified at all, even if every answer were right."""
-    needed = math.ceil(groups * trials_needed(alpha, delta / groups) / (1.0 - FIT_SHARE)) + 1
+    each = trials_needed(alpha, delta / groups) if method == "ltt" else math.ceil(1.0 / alpha - 1.0 - 1e-9)
+    needed = math.ceil(groups * each / (1.0 - FIT_SHARE)) + 1
     return max(0, needed - have)
 
 
-def _check(labelled: Labelled, alpha: float, delta: float) -> None:
+def _check(labelled: Labelled | Verdicts, alpha: float, delta: float, method: Method) -> None:
     if not (0.0 < alpha < 1.0 and 0.0 < delta < 1.0):
         raise CertificateError("Risk and confidence must lie between 0 % and 100 %, for example --risk 2%.")
-    numbers = [labelled.probabilities_NC, *([labelled.pooled_NF] if labelled.pooled_NF is not None else [])]
+    numbers = [rows for rows in labelled.given if rows is not None]
     if not all(np.isfinite(rows).all() for rows in numbers):
         bad = int(sum((~np.isfinite(rows)).any(1).sum() for rows in numbers))
         raise CertificateError(f"The kin gives {bad:,} answers that are no numbers (NaN). Build the kin again.")
-    if len(np.unique(labelled.labels_N)) < 2:
+    if isinstance(labelled, Labelled) and len(np.unique(labelled.labels_N)) < 2:
         raise CertificateError("All labelled texts have the same label: nothing can be told from them. Give others.")
     groups = 1 if labelled.groups_N is None else len(np.unique(labelled.groups_N))
-    missing = labels_missing(len(labelled), alpha, delta, groups)
+    missing = labels_missing(len(labelled), alpha, delta, groups, method)
     if missing:
+        sure = "" if method == "crc" else f" at {1 - delta:.3g} confidence"
         raise CertificateError(
-            f"{len(labelled):,} labels are too few for a risk of {alpha:.3g} at {1 - delta:.3g} confidence"
+            f"{len(labelled):,} labels are too few for a risk of {alpha:.3g}{sure}"
             f"{f' in each of {groups} groups' if groups > 1 else ''}: at least {missing:,} more are needed, "
             "and more still if some answers are wrong. See what is within reach with: minikin advise"
         )

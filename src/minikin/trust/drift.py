@@ -6,6 +6,7 @@ Every transition is logged with its evidence. Nothing here leads back: a new cer
 from __future__ import annotations
 
 import math
+import operator
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -63,10 +64,13 @@ class Watch:
         book: Facts | None = None,
         together: int = TOGETHER,
         chance: Callable[[], float] = random.random,
+        same: Callable[[str, str], bool] = operator.eq,
     ) -> None:
+        """`same` says whether an answer and a person's are one; see the class for the rest."""
         self.certificate, self.alpha, self.alarm = certificate, alpha, alarm
         self.book: Facts = Memory() if book is None else book
         self._name, self._together, self._chance = f"watch {certificate}", together, chance
+        self._same = same
         self._lock = threading.Lock()
         self._waiting: dict[str, list[float]] = {name: [] for name in reference}
         self._reference = reference
@@ -138,7 +142,7 @@ class Watch:
         state: EProcess = e_start(self.alpha)
         highest = state.log_e
         for answer, truth in answers:
-            state = e_process(state, answer != truth)
+            state = e_process(state, not self._same(answer, truth))
             highest = max(highest, state.log_e)
 
         def weigh(now: dict[str, Any]) -> None:
@@ -158,7 +162,7 @@ class Watch:
         return {risk: expected_delay(self.alpha, risk, self.alarm) for risk in risks}
 
     def _errors(self, answers: Sequence[tuple[str, str]]) -> int:
-        return sum(answer != truth for answer, truth in answers)
+        return sum(not self._same(answer, truth) for answer, truth in answers)
 
     def _fresh(self) -> dict[str, Any]:
         starts = {name: martingale_start(list(map(float, values))).json() for name, values in self._reference.items()}

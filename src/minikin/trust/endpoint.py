@@ -1,6 +1,7 @@
 """A large model behind an OpenAI-compatible API: retried with patience, paid within a limit, held to the labels.
 
-An answer is one of the labels or a failure; whatever else the model says is never taken for a label.
+An answer is one of the labels or a failure; whatever else the model says is never taken for a label. Where there are
+no labels, for a kin that writes, it is a text.
 """
 
 from __future__ import annotations
@@ -46,8 +47,9 @@ class Endpoint:
         self,
         url: str,
         model: str,
-        labels: Sequence[str],
+        labels: Sequence[str] = (),
         *,
+        most_tokens: int | None = None,
         key_from: str | None = None,
         about: str = "",
         structured: bool = True,
@@ -57,7 +59,10 @@ class Endpoint:
         sleep: Callable[[float], None] = time.sleep,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """Nothing is sent yet. Raises UserError for a bad url, or when `key_from` is set nowhere."""
+        """Nothing is sent yet. Without labels the answer is a text, of up to `most_tokens`.
+
+        Raises UserError for a bad url, or when `key_from` is set nowhere.
+        """
         self.address = wire.Address.of(url, key_from is not None)
         self.name, self.labels = model, tuple(labels)
         self.patience, self.prices = patience or Patience(), prices or Prices()
@@ -66,7 +71,7 @@ class Endpoint:
         self._sleep, self._chance = sleep, chance
         folded = [label.casefold() for label in self.labels]
         self._places = {name: label for name, label in zip(folded, self.labels, strict=True) if folded.count(name) == 1}
-        self._most_received = 16 + max(len(label.encode()) for label in (*self.labels, NONE))
+        self._most_received = most_tokens or 16 + max(len(label.encode()) for label in (*self.labels, NONE))
         self._key()
 
     def ask(self, texts: Sequence[Text]) -> list[Reply]:
@@ -107,6 +112,10 @@ class Endpoint:
 
     def _body(self, text: Text) -> dict[str, Any]:
         """The request: labels in the system message, the text alone in the user's, an answer held to the labels."""
+        if not self.labels:
+            told = [{"role": "system", "content": self._about}] if self._about else []
+            messages = [*told, {"role": "user", "content": str(text)}]
+            return {"model": self.name, "messages": messages, "temperature": 0, "max_tokens": self._most_received}
         answers = [*self.labels, NONE]
         shape = 'a JSON object {"label": …}' if self._structured else "the label alone"
         system = (
@@ -145,9 +154,12 @@ class Endpoint:
             content = said["choices"][0]["message"]["content"]
         except (KeyError, IndexError, TypeError):
             content = None
-        if not isinstance(content, str):
+        if not isinstance(content, str) or not content.strip():
             return Reply(None, f"{self.name} answered without a text")
         given = content.strip()
+        if not self.labels:
+            cut = said["choices"][0].get("finish_reason") == "length"
+            return Reply(None, f"{self.name} came to no end") if cut else Reply(given)
         try:
             value = json.loads(given)
             given = str(value["label"]) if isinstance(value, dict) and "label" in value else str(value)

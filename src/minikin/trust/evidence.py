@@ -10,6 +10,7 @@ from minikin.base.types import Array
 from minikin.equations import calibration, metrics, risk
 from minikin.equations.logistic import auroc, isotonic
 from minikin.trust.scores import LEAST, REJECTED, Scorer, probability_parts
+from minikin.trust.verdicts import PARTS, Verdicts
 
 if TYPE_CHECKING:
     from minikin.trust.certify import Labelled
@@ -17,12 +18,25 @@ if TYPE_CHECKING:
 CURVE_POINTS = 50
 
 
-def gather(scorer: Scorer, fitting: Labelled, certifying: Labelled, grid_J: Array) -> dict[str, Any]:
+def gather(
+    scorer: Scorer, fitting: Labelled | Verdicts, certifying: Labelled | Verdicts, grid_J: Array
+) -> dict[str, Any]:
     """Plain values, all measured on the certifying part with what was fitted on the other."""
-    scores_N = scorer.scores(certifying.probabilities_NC, certifying.pooled_NF)
+    scores_N = scorer.scores(*certifying.given)
+    if isinstance(certifying, Verdicts):
+        auroc_of = {
+            name: {"wrong": auroc(sign * column_N, ~certifying.wrong_N), "out_of_scope": None}
+            for name, column_N, sign in zip(PARTS, certifying.parts_NK.T, (1, 1, -1, 1), strict=True)
+        }
+        found = {
+            "auroc": auroc_of | {"combined": {"wrong": auroc(scores_N, ~certifying.wrong_N), "out_of_scope": None}},
+            "ece": {"score": metrics.ece(chance(scores_N), ~certifying.wrong_N)},
+        }
+    else:
+        assert not isinstance(fitting, Verdicts)
+        found = {"auroc": separation(scorer, certifying, scores_N), "ece": calibrations(scorer, fitting, certifying)}
     return {
-        "auroc": separation(scorer, certifying, scores_N),
-        "ece": calibrations(scorer, fitting, certifying),
+        **found,
         "curve": curve(scores_N, certifying.wrong_N, grid_J),
         "reliability": reliability(scores_N, certifying.wrong_N),
     }

@@ -17,9 +17,11 @@ from minikin.base import digest, tensors
 from minikin.base import manifest as manifests
 from minikin.base.errors import KinError
 from minikin.base.manifest import CERTIFICATE, SCORER, Manifest
-from minikin.base.types import Array
+from minikin.base.types import Array, Completion
+from minikin.equations.risk import prediction_sets
 from minikin.trust import certificate
 from minikin.trust.scores import REJECTED, Quick, Scorer
+from minikin.trust.verdicts import parts_of
 
 BELOW = "its score is below the certified threshold"
 NAMELESS = "the certificate is by group, and no group was given"
@@ -36,6 +38,8 @@ class Guard:
         self.calibration_scores_N: Array = np.zeros(0)
         self._expires_s, self._one = 0.0, float("inf")
         self._quick: Quick | None = None
+        self._sets_C: Array | None = None
+        self._labels: tuple[str, ...] = ()
         self._reject_reason = ""
 
     @property
@@ -55,6 +59,15 @@ class Guard:
         """The chance that the promise is wrong."""
         return float(self.value.get("delta", 1.0))
 
+    @property
+    def unaudited(self) -> str:
+        """Why people's answers can't test the promise; '' when they can."""
+        if self.value.get("method") == "crc":
+            return "it bounds wrong answers among all texts in expectation, which an audit of answers does not test"
+        if self.value.get("labels", {}).get("judged") == "verdicts":
+            return "it rests on verdicts: an answer that is not the person's may be right all the same"
+        return ""
+
     @classmethod
     def of(cls, folder: str | Path, today: datetime.date | None = None, engine: str | None = None) -> Guard:
         """Load the certificate of a kin and check it against the files; never raises for a bad certificate.
@@ -71,7 +84,7 @@ class Guard:
             reason = _mismatch(path, manifest, value, today, engine)
             scorer = certificate.scorer_of(value, arrays, manifest.labels)
             guard = cls(path, value, scorer, reason)
-            guard._ready(arrays, len(manifest.labels), today)
+            guard._ready(arrays, manifest.labels, today)
         except (KinError, KeyError, ValueError, TypeError, AttributeError, OSError, RecursionError) as error:
             why = str(error) if isinstance(error, _Void) else f"it is damaged ({error})"
             return cls(path, {}, None, f"{why}; certify again")
@@ -111,6 +124,18 @@ class Guard:
             return self._reject_reason
         return NAMELESS if self.value["groups"] is not None else BELOW
 
+    def written(self, completion: Completion) -> str:
+        """Why the certificate does not cover what was written; '' when it does."""
+        scores_N, accept_N = self.decide(np.array([parts_of(completion)]), None)
+        return "" if accept_N[0] else self.why(float(scores_N[0]))
+
+    def candidates(self, row_C: Array) -> tuple[str, ...]:
+        """Labels of a row's conformal set, likeliest first; none without sets, or while void."""
+        if self._sets_C is None or self.state == "void":
+            return ()
+        inside = np.flatnonzero(prediction_sets(row_C, self._sets_C))
+        return tuple(self._labels[i] for i in inside[np.argsort(-row_C[inside], kind="stable")])
+
     def why(self, score: float, group: str | None = None) -> str:
         """Why an answer of this score (and group) is not covered, in words; '' when it is."""
         if self.state == "void":
@@ -126,11 +151,17 @@ class Guard:
         threshold = float(self.thresholds(1, None if group is None else [group])[0])
         return "" if score >= threshold else BELOW
 
-    def _ready(self, arrays: Mapping[str, Array], classes: int, today: datetime.date | None) -> None:
+    def _ready(self, arrays: Mapping[str, Array], labels: tuple[str, ...], today: datetime.date | None) -> None:
         """Everything that an answer needs, worked out once."""
         assert self.scorer is not None
         self.calibration_scores_N = np.asarray(arrays["scores_N"])
-        self._quick = Quick(self.scorer, classes, _compiled())
+        if self.value["task"] == "classify":
+            self._quick = Quick(self.scorer, len(labels), _compiled())
+        if (sets := self.value.get("sets")) is not None:
+            self._sets_C = np.array([np.inf if q is None else q for q in sets["quantiles"]], np.float64)
+            if self._sets_C.shape != (len(labels),):
+                raise ValueError("its sets don't fit the labels")
+            self._labels = labels
         self._one = float(self.thresholds(1, None)[0])
         if np.isnan(self._one) or self._one <= REJECTED:
             raise ValueError("its threshold is no score")

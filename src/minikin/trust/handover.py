@@ -15,10 +15,12 @@ from typing import Any, Final, Protocol, overload
 
 import numpy as np
 
-from minikin.base.types import Answer, Array, Runtime, Text
+from minikin.base.errors import UserError
+from minikin.base.types import Answer, Array, Text
+from minikin.trust.asked import said, writes
 from minikin.trust.drift import CERTIFIED, Watch
 from minikin.trust.egress import Egress
-from minikin.trust.large import KinLarge, Large
+from minikin.trust.large import KinLarge, Large, WritingLarge
 from minikin.trust.others import PEOPLE, Given, Others
 from minikin.trust.queue import AUDIT, HANDED_OVER, Entry, Queue
 
@@ -80,9 +82,9 @@ class HandOver:
 
     def __init__(
         self,
-        small: Runtime,
+        small: Any,
         *,
-        large: Large | Runtime | Sequence[Large | Runtime] = (),
+        large: Any = (),
         queue: Queue | str | Path | None = None,
         guard: Guard | None = None,
         watch: Watch | None = None,
@@ -90,27 +92,29 @@ class HandOver:
         policy: Policy | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """`guard` defaults to the certificate in the small kin's folder; without one, nothing is answered locally.
+        """`small` is a runtime, or a kin that writes: then the `label` of an answer is the text that was written.
 
-        `large` are asked in turn; a plain runtime (another kin) answers everything it is asked. `egress` lets nothing
-        leave by default. `watch` turns drift and failed audits into a stop.
+        `guard` defaults to the certificate in the small kin's folder; without one, nothing is answered locally.
+        `large`, one or several, are asked in turn; a plain runtime (another kin) answers everything it is asked.
+        `egress` lets nothing leave by default. `watch` turns drift and failed audits into a stop.
         """
         self.small = small
-        self.large: list[Large] = _givers(large, small.labels)
+        self.large: list[Large] = _givers(large, small)
         self.queue = Queue(queue) if isinstance(queue, str | Path) else queue
         self.guard: Guard = guard or getattr(small, "guard", None) or NoGuard()
         self.watch, self.policy = watch, policy or Policy()
         self._others = Others(self.large, self.queue, egress or Egress(), self.policy.critical)
         self._chance = chance
-        self._places = {label: i for i, label in enumerate(small.labels)}
+        self._candidates = getattr(self.guard, "candidates", None) if not writes(small) else None
+        self._places = {label: i for i, label in enumerate(self.labels)}
         self._lock = threading.Lock()
         self.tally: Counter[str] = Counter()
         self.look()
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The small model's labels, then `NOBODY`."""
-        return (*self.small.labels, NOBODY)
+        """The small model's labels, then `NOBODY`; a kin that writes has none of its own."""
+        return (*getattr(self.small, "labels", ()), NOBODY)
 
     @property
     def state(self) -> tuple[str, str]:
@@ -138,7 +142,12 @@ class HandOver:
         return self._answers([texts], None if groups is None else [groups])[0]
 
     def probabilities(self, texts: Sequence[Text]) -> Array:
-        """Class probabilities (N, C + 1): the small model's own, or 1 at what others answered, or at `NOBODY`."""
+        """Class probabilities (N, C + 1): the small model's own, or 1 at what others answered, or at `NOBODY`.
+
+        Raises UserError for a kin that writes: it has no classes.
+        """
+        if writes(self.small):
+            raise UserError("This kin writes: there are no probabilities of labels. Call it with the prompts.")
         answers = self._answers(list(texts), None)
         rows_NC = np.zeros((len(answers), len(self.labels)))
         for row_C, answer in zip(rows_NC, answers, strict=True):
@@ -182,27 +191,20 @@ class HandOver:
 
     def _local(self, texts: list[Text], groups: list[str] | None) -> tuple[list[Answer], Array, list[str]]:
         """What the small model says, which of it may be answered, and why not the rest."""
-        at_once = getattr(self.small, "both", None)
-        probabilities_NC, pooled_NH = at_once(texts) if at_once else (self.small.probabilities(texts), None)
-        scores_N, accept_N = self.guard.decide(probabilities_NC, pooled_NH, groups)
+        found = said(self.small, texts)
+        scores_N, accept_N = self.guard.decide(*found.given, groups)
         state, reason = self.state
         if self.watch is not None and self.guard.state == CERTIFIED:
             self.watch.seen(scores=scores_N)
-        cut_N = self._truncated(texts)
-        own = []
-        for row_C, cut in zip(probabilities_NC, cut_N, strict=True):
-            best = int(row_C.argmax())
-            named = dict(zip(self.small.labels, row_C.tolist(), strict=True))
-            own.append(Answer(self.small.labels[best], float(row_C[best]), named, cut))
+        own = found.answers
+        if self._candidates is not None:
+            some = map(self._candidates, found.given[0])
+            own = [replace(answer, candidates=labels) for answer, labels in zip(own, some, strict=True)]
         if state != CERTIFIED:
             return own, np.zeros(len(texts), bool), [f"the certificate is {state}: {reason}"] * len(texts)
         of: Sequence[str | None] = groups if groups is not None else [None] * len(texts)
         why = [self.guard.why(float(score), group) for score, group in zip(scores_N, of, strict=True)]
         return own, np.asarray(accept_N, bool), why
-
-    def _truncated(self, texts: list[Text]) -> list[bool]:
-        truncated = getattr(self.small, "truncated", None)
-        return truncated(texts) if truncated is not None else [False] * len(texts)
 
     def _keep(self, texts: list[Text], own: list[Answer], answers: list[Answer], given: dict[int, Given]) -> None:
         """Put what was handed over into the queue, draw the audit, and count."""
@@ -233,10 +235,12 @@ class HandOver:
                 self.tally[(given[i].by or "waiting") if i in given else "local"] += 1
 
 
-def _givers(large: Any, labels: Sequence[str]) -> list[Large]:
-    """One or several to ask; a plain runtime is made one that can be asked."""
+def _givers(large: Any, small: Any) -> list[Large]:
+    """One or several to ask; a plain runtime (or kin that writes) is made one that can be asked."""
     several = large if isinstance(large, Sequence) else [large]
-    return [one if hasattr(one, "ask") else KinLarge(one, labels) for one in several]
+    writing = writes(small)
+    return [one if hasattr(one, "ask") else WritingLarge(one) if writing else KinLarge(one, small.labels)
+            for one in several]  # fmt: skip
 
 
 def _answered(answer: Answer, given: Given, kept: bool) -> Answer:

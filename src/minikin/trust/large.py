@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from minikin.base.types import Array, Runtime, Text
+from minikin.base.types import Array, Completion, Runtime, Text
+from minikin.trust.asked import completed
 
 
 @dataclass(frozen=True)
@@ -65,3 +66,23 @@ class KinLarge:
         if label not in self._labels:
             return Reply(None, f"{self.name} answered '{label}', which is none of the labels")
         return Reply(label, "", float(row_C[best]))
+
+
+class WritingLarge:
+    """Another kin that writes, on this device; with `certified` it answers only what its own certificate allows."""
+
+    leaves = False
+
+    def __init__(self, author: Any, certified: bool = False, name: str = "kin") -> None:
+        self.author, self.certified, self.name = author, certified, name
+
+    def ask(self, texts: Sequence[Text]) -> list[Reply]:
+        """Write an answer to each prompt, in order; one that was cut off is none."""
+        return [self._reply(completed(self.author, text)) for text in texts]
+
+    def _reply(self, found: Completion) -> Reply:
+        if found.finish != "end":
+            return Reply(None, f"{self.name} came to no end")
+        if self.certified and not found.certified:
+            return Reply(None, f"{self.name} is not sure enough: {found.reason or 'it has no certificate'}")
+        return Reply(found.text)

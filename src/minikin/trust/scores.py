@@ -6,6 +6,7 @@ N answers, C classes, F pooled features, Q projected ones, M reference rows, K p
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -22,7 +23,11 @@ LEAST = 1e-30
 NOTHING: Array = np.zeros(0, np.float32)
 QUIET_ODDS = 1e-7
 WIDTH = 32
-CHEAP = ("log_odds", "entropy", "energy")
+RIDGE = 10.0
+"""Of the logistic: with some hundred labels, less lets it follow chance."""
+
+CHEAP = ("log_odds", "entropy", "energy", "log_odds²")
+REJECTS = ("reject", "reject²", "log_odds·reject")
 NEAR = ("length", "neighbour", "mahalanobis")
 
 
@@ -108,8 +113,7 @@ class Scorer:
     @property
     def names(self) -> tuple[str, ...]:
         """What the parts are, in the order of the weights."""
-        reject = ("reject",) if self.reject >= 0 else ()
-        return CHEAP + reject + (NEAR if self.space is not None else ())
+        return CHEAP + (REJECTS if self.reject >= 0 else ()) + (NEAR if self.space is not None else ())
 
     @classmethod
     def fit(
@@ -134,7 +138,7 @@ class Scorer:
         if given_N.any() and right_N[given_N].all():
             # nothing to learn from: the largest probability orders the answers
             return cls(np.eye(parts_NK.shape[1])[0], 0.0, reject, space)
-        weights_K, intercept = fit_logistic(parts_NK[given_N], right_N[given_N])
+        weights_K, intercept = fit_logistic(parts_NK[given_N], right_N[given_N], RIDGE)
         return cls(weights_K, intercept, reject, space)
 
     def scores(self, probabilities_NC: Array, pooled_NF: Array | None) -> Array:
@@ -150,7 +154,8 @@ class Scorer:
 
 
 def probability_parts(probabilities_NC: Array, reject: int = -1) -> Array:
-    """Log-odds of the answer, entropy, energy, and the reject class's log-probability where there is one (N, K).
+    """Log-odds of the answer, entropy, energy, squared log-odds, and where there is a reject class its log-probability,
+    the square of that, and its product with the log-odds (N, K).
 
     The energy is the log-sum-exp of the logits less their mean, −mean_c log p_c, which needs no logits.
     Source: Hendrycks & Gimpel 2017 (maximum probability); Liu et al. 2020, "Energy-based OOD Detection", eq. 3.
@@ -159,79 +164,83 @@ def probability_parts(probabilities_NC: Array, reject: int = -1) -> Array:
     log_NC = np.log(np.maximum(p_NC, np.float32(LEAST)))
     top_N = p_NC.max(1).astype(np.float64)
     odds_N = np.log(np.maximum(top_N, LEAST)) - np.log(np.maximum(1.0 - top_N, QUIET_ODDS))
-    columns = [odds_N, (p_NC * log_NC).sum(1), -log_NC.mean(1)]
+    columns = [odds_N, (p_NC * log_NC).sum(1), -log_NC.mean(1), odds_N**2]
     if reject >= 0:
-        columns.append(log_NC[:, reject])
+        reject_N = log_NC[:, reject].astype(np.float64)
+        columns += [reject_N, reject_N**2, odds_N * reject_N]
     return np.stack(columns, axis=1).astype(np.float64)
 
 
 class Quick:
     """The same score for one answer at a time, in a few microseconds: by the kernel's extension, or else by numpy.
 
-    Energy and reject class share one product with the log-probabilities; neighbours and class mean share one with the
-    projected vector: each call of numpy costs half a microsecond, whatever it computes.
+    All that doesn't depend on the answer is laid out once, class by class, so that one call of C is left.
     """
 
     def __init__(self, scorer: Scorer, classes: int, compiled: Any = None) -> None:
-        self._weights = [float(w) for w in scorer.weights_K]
-        self._intercept, self._reject = scorer.intercept, scorer.reject
-        self._judge = getattr(compiled, "judge", None) or judge
-        linear_C = np.full(classes, -self._weights[2] / classes)
+        w, self._reject = scorer.weights_K, scorer.reject
+        self._judge: Callable[..., float] = getattr(compiled, "score", None) or judge
+        self._linear_C = np.full(classes, -w[2] / classes, np.float32)
+        squares = [0.0, 0.0]
         if scorer.reject >= 0:
-            linear_C[scorer.reject] += self._weights[3]
-        self._linear_C = linear_C.astype(np.float32)
+            self._linear_C[scorer.reject] += np.float32(w[4])
+            squares = [w[5], w[6]]
+        self._near: list[Array] = [NOTHING] * classes
+        self._projection_FQ, self._shift_Q = NOTHING, NOTHING
+        near, squares_C = [0.0] * 4, np.zeros(classes)
         self._space = scorer.space
-        self._projection_FQ, self._shift_Q, self._far_0Q = NOTHING, NOTHING, NOTHING
         if (space := scorer.space) is not None:
             self._projection_FQ = np.ascontiguousarray(space.projection_FQ, np.float32)
             self._shift_Q = np.ascontiguousarray(space.centre_F @ self._projection_FQ, np.float32)
             unit_MQ = space.references_MQ / (np.linalg.norm(space.references_MQ, axis=1, keepdims=True) + 1e-9)
             bounds = pairwise(map(int, space.starts_D))
             means = zip(bounds, space.means_CQ, strict=True)
-            self._near = [np.vstack([unit_MQ[a:b], m]).astype(np.float32) if b > a else None for (a, b), m in means]
-            self._far_0Q = np.zeros((0, space.projection_FQ.shape[1]), np.float32)
-            self._squares = (space.means_CQ.astype(np.float64) ** 2).sum(1).tolist()
+            self._near = [np.vstack([unit_MQ[a:b], m]).astype(np.float32) if b > a else NOTHING for (a, b), m in means]
+            near, squares_C = [*w[-3:], space.farthest], (space.means_CQ.astype(np.float64) ** 2).sum(1)
+        fixed = [scorer.intercept, w[0], w[1], w[3], float(max(scorer.reject, 0)), *squares, *near]
+        self._numbers = [np.array([*fixed, square], np.float64) for square in squares_C]
 
     def score(self, row_C: Array, pooled_F: Array | None, best: int, top: float) -> float:
         """Score of one row of float32 probabilities whose largest is `top`, at `best`."""
         if best == self._reject:
             return REJECTED
-        w, space = self._weights, self._space
-        known = None if space is None else self._near[best]
-        if space is not None and pooled_F is None:
+        if self._space is None:
+            pooled_F = NOTHING
+        elif pooled_F is None:
             return math.nan
-        entropy, linear, squared, along, mean = self._judge(
-            row_C,
-            self._linear_C,
-            NOTHING if space is None or pooled_F is None else pooled_F,
-            self._projection_FQ,
-            self._shift_Q,
-            self._far_0Q if known is None else known,
-        )
-        total = self._intercept + w[0] * (math.log(max(top, LEAST)) - math.log(max(1.0 - top, QUIET_ODDS)))
-        total += w[1] * entropy + linear
-        if space is None:
-            return total
-        length = math.sqrt(squared) + 1e-9
-        similar, distance = -1.0, space.farthest
-        if known is not None:
-            similar = along / length
-            distance = min(distance, math.log1p(max(0.0, squared - 2.0 * mean + self._squares[best])))
-        return total + w[-3] * math.log(length) + w[-2] * similar + w[-1] * distance
+        near_RQ, numbers = self._near[best], self._numbers[best]
+        return self._judge(row_C, self._linear_C, pooled_F, self._projection_FQ, self._shift_Q, near_RQ, numbers, top)
 
 
 def judge(
-    row_C: Array, weights_C: Array, pooled_F: Array, projection_FQ: Array, shift_Q: Array, near_RQ: Array
-) -> tuple[float, float, float, float, float]:
-    """What one answer's score is made of, as the function of this name in kernel/python.c.
+    row_C: Array,
+    linear_C: Array,
+    pooled_F: Array,
+    projection_FQ: Array,
+    shift_Q: Array,
+    near_RQ: Array,
+    numbers: Array,
+    top: float,
+) -> float:
+    """One answer's score, as the function `score` in kernel/python.c.
 
-    Σ p log p; Σ weight · log p; |z|²; the largest product of z with a row of `near_RQ` but the last, and that with the
-    last, for z = pooled · projection − shift.
+    `near_RQ` are the unit vectors of the labelled examples of the class answered, and its mean. `numbers` are the
+    intercept; weights of log-odds, entropy and squared log-odds; the reject class's place, and the weights of its
+    square and product; weights of length, neighbour and Mahalanobis distance, the farthest, and the mean's square.
     """
+    intercept, odd, entropy, square, reject, rejects, product, *near = numbers.tolist()
+    length, similar, mahalanobis, far, mean = near
     log_C = np.log(np.maximum(row_C, np.float32(LEAST)))
-    entropy, linear = float(row_C.dot(log_C)), float(weights_C.dot(log_C))
+    odds, r = math.log(max(top, LEAST)) - math.log(max(1.0 - top, QUIET_ODDS)), float(log_C[int(reject)])
+    total = intercept + odds * (odd + square * odds + product * r) + rejects * r * r
+    total += entropy * float(row_C.dot(log_C)) + float(linear_C.dot(log_C))
     if not len(shift_Q):
-        return entropy, linear, 0.0, -math.inf, 0.0
+        return float(total)
     z_Q = pooled_F.dot(projection_FQ) - shift_Q
-    *products, last = near_RQ.dot(z_Q).tolist() or [0.0]
-    return entropy, linear, float(z_Q.dot(z_Q)), max(products, default=-math.inf), last
+    squared = float(z_Q.dot(z_Q))
+    norm = math.sqrt(squared) + 1e-9
+    if not len(near_RQ):
+        return float(total + length * math.log(norm) - similar + mahalanobis * far)
+    *products, last = near_RQ.dot(z_Q).tolist()
+    away = math.log1p(max(0.0, squared - 2.0 * last + mean))
+    return float(total + length * math.log(norm) + similar * max(products) / norm + mahalanobis * min(far, away))

@@ -7,7 +7,7 @@ from minikin.base.errors import UserError
 from minikin.base.types import Student
 from minikin.feed.speech import Speaker
 from minikin.recipe import ladder
-from minikin.recipe.consistent import LIVE
+from minikin.recipe.consistent import LIVE, PEOPLES
 from minikin.recipe.schema import Recipe
 from minikin.steps.generate.material import Voice
 from minikin.train.on_policy import OnPolicy
@@ -21,7 +21,13 @@ def live(recipe: Recipe) -> bool:
 
 def temperature(recipe: Recipe) -> float:
     """The temperature at which the teacher's distributions are stored."""
-    return next((o.temperature for o in recipe.distil.objectives if o.name not in ("gold", *LIVE)), 1.0)
+    return next((o.temperature for o in recipe.distil.objectives if o.name not in (*PEOPLES, *LIVE)), 1.0)
+
+
+def peoples(recipe: Recipe) -> list[TokenObjective]:
+    """What a decoder learns from people alone: their answers, and what they asked if the student learns that too."""
+    read = [TokenObjective(o.name, o.weight) for o in recipe.distil.objectives if o.name == "prompt"]
+    return [TokenObjective("gold"), *read]
 
 
 def objectives(recipe: Recipe, layers: int, teacher: Student | None) -> list[TokenObjective]:
@@ -34,7 +40,7 @@ def objectives(recipe: Recipe, layers: int, teacher: Student | None) -> list[Tok
     depth = decoders.sizes(teacher.config).layers if teacher else grown
     for o in recipe.distil.objectives:
         if o.name not in LIVE:
-            found.append(TokenObjective(o.name, o.weight, 1.0 if o.name == "gold" else o.temperature))
+            found.append(TokenObjective(o.name, o.weight, 1.0 if o.name in PEOPLES else o.temperature))
             continue
         # each student layer i learns from the teacher's i · L/l, as in TinyBERT
         chosen = o.layers or {i: round(i * depth / layers) for i in range(layers + 1)}

@@ -16,10 +16,11 @@ from minikin.feed.align import matched
 from minikin.feed.causal import CausalModule
 from minikin.feed.decoder import Asked
 from minikin.recipe import ladder
+from minikin.recipe.consistent import PEOPLES
 from minikin.recipe.ladder import DecoderShape
 from minikin.recipe.schema import TrainSpec
 from minikin.steps.context import Build
-from minikin.steps.generate import aims
+from minikin.steps.generate import aims, material
 from minikin.steps.generate.material import Rows, Voice
 from minikin.steps.teach import epochs_for, in_bfloat16, threads
 from minikin.students import adapters, decoder, store
@@ -34,7 +35,7 @@ PASSES = {"teacher": 60_000, "student": 120_000}
 """Examples to see in training, when the recipe names no number of epochs."""
 
 CONTROL_SHARE = 0.5
-"""Examples that the control sees, as a share of those that the student sees."""
+"""Examples (or tokens) that the control sees, as a share of those that the student sees."""
 
 RATES = {"grown": 2e-3, "cut": 1e-3, "tuned": 2e-4, "adapter": 1e-3}
 PROBE_ROWS = 32
@@ -109,10 +110,11 @@ def tuned(build: Build, came: Student | None, voice: Voice, rows: Rows) -> Stude
     )
     before = came or grown(build, ladder.decoder(str(spec.size)), voice, build.recipe.seed)
     weights, dropout = digest.of_arrays(before.tensors), 0.0 if came else dropout_of(build)
-    inputs = build.inputs(its.digest, asdict(settings), dict(before.config), weights, dropout)
+    gold = aims.peoples(build.recipe)
+    aim = [asdict(o) for o in gold]
+    inputs = build.inputs(its.digest, aim, asdict(settings), dict(before.config), weights, dropout)
 
     def do(out: Path, scratch: Path, progress: Progress) -> None:
-        gold = [TokenObjective("gold")]
         student, _ = trained(build, before, its, gold, None, settings, scratch, progress, dropout=dropout)
         store.save(student, out)
 
@@ -224,17 +226,22 @@ def made(build: Build, plan: Plan, origin: Student | None, voice: Voice, rows: R
     )
 
 
-def settings_of(build: Build, plan: Plan, rows: Rows, share: float = 1.0) -> Settings:
-    """Settings of a student's training; `share` of its usual number of passes."""
+def lesson(build: Build, plan: Plan, rows: Rows, share: float = 1.0) -> tuple[Rows, Settings]:
+    """What a student learns from and how; `share` of its usual passes, or of its budget of tokens."""
     recipe = build.recipe
-    epochs = recipe.distil.epochs or recipe.train.epochs or epochs_for(len(rows.train.ids_NT), PASSES["student"], 4, 60)
-    return Settings(
-        epochs=max(1, round(epochs * share)),
+    if recipe.distil.tokens is not None:
+        rows, epochs = material.within(rows, max(1, round(recipe.distil.tokens * share)))
+    else:
+        usual = epochs_for(len(rows.train.ids_NT), PASSES["student"], 4, 60)
+        epochs = max(1, round((recipe.distil.epochs or recipe.train.epochs or usual) * share))
+    settings = Settings(
+        epochs=epochs,
         batch=_rows_for(recipe.train.batch, rows.train),
         learning_rate=recipe.train.learning_rate or RATES["adapter" if recipe.train.adapter else plan.start],
         bfloat16=in_bfloat16(recipe.train),
         seed=build.student_seed,
     )
+    return rows, settings
 
 
 def _rows_for(examples: int, packed: Packed) -> int:
@@ -255,10 +262,11 @@ def distilled(
     teacher = said if isinstance(said, Student) else None
     objectives = aims.objectives(recipe, plan.shape.layers, teacher)
     if said is None:
-        objectives = [o for o in objectives if o.name == "gold"] or [TokenObjective("gold")]
-    settings = settings_of(build, plan, rows)
+        alone = [o for o in objectives if o.name in PEOPLES]
+        objectives = alone if any(o.name == "gold" for o in alone) else aims.peoples(recipe)
     own = aims.own_answers(recipe, voice)
     before = made(build, plan, origin, voice, rows)
+    rows, settings = lesson(build, plan, rows)
     more = {"own": own, "adapter": recipe.train.adapter and recipe.train.adapter.model_dump()}
     dropout = dropout_of(build) if plan.start == "grown" else 0.0
     inputs = build.inputs(
@@ -298,16 +306,17 @@ def distilled(
 def control(build: Build, plan: Plan, origin: Student | None, voice: Voice, rows: Rows) -> Student:
     """The same shape without the teacher's signals: people's answers alone, from the checkpoint as it was found."""
     start = plan if origin is not None else replace(plan, start="grown")
-    settings = settings_of(build, start, rows, CONTROL_SHARE)
     before = made(build, start, origin, voice, rows)
+    rows, settings = lesson(build, start, rows, CONTROL_SHARE)
     adapter = build.recipe.train.adapter
     more = {"adapter": adapter.model_dump()} if adapter else {}
     dropout = dropout_of(build) if start.start == "grown" else 0.0
     weights = digest.of_arrays(before.tensors)
-    inputs = build.inputs(rows.digest, asdict(settings), dict(before.config), weights, dropout, **more)
+    gold = aims.peoples(build.recipe)
+    aim = [asdict(o) for o in gold]
+    inputs = build.inputs(rows.digest, aim, asdict(settings), dict(before.config), weights, dropout, **more)
 
     def do(out: Path, scratch: Path, progress: Progress) -> None:
-        gold = [TokenObjective("gold")]
         train = build.recipe.train
         student, _ = trained(build, before, rows, gold, None, settings, scratch, progress, train=train, dropout=dropout)
         store.save(student, out)

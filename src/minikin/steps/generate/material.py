@@ -14,6 +14,7 @@ from minikin.base import atomic, digest
 from minikin.base.joined import Joined
 from minikin.base.types import UNKNOWN_LABEL, Array, Packed, Progress, Ragged, Split, Student, Text
 from minikin.data import tokens as writing
+from minikin.data.clean import hash64
 from minikin.data.exchange import Exchanges
 from minikin.data.faults import Bag
 from minikin.data.generate import Corpus, Kind, messages
@@ -59,6 +60,15 @@ class Rows:
     digest: str
     places_M: Array | None = None
     taught: Rows | None = None
+
+
+def learned_from(corpus: Corpus) -> Array | None:
+    """Hashes of every prompt that the build learns or chooses from; None for kinds that are never certified."""
+    if corpus.kind != "pairs":
+        return None
+    found = corpus.data
+    splits = (found.train, found.validation, found.calibration, found.unlabelled)
+    return np.array([hash64(text[0]) for split in splits for text in split.texts], np.uint64)
 
 
 def data(build: Build) -> Corpus:
@@ -171,6 +181,20 @@ def _rows(build: Build, corpus: Corpus, voice: Voice, *, places: bool, whose: st
     found: dict[str, Any] = {role: opened(folder / role) for role in splits}
     places_M = np.load(folder / PLACES) if places else None
     return Rows(**found, digest=digest.of_value([corpus.data.digest, voice.digest, folder.name]), places_M=places_M)
+
+
+def within(rows: Rows, tokens: int) -> tuple[Rows, int]:
+    """Rows whose passes show about `tokens` tokens, to half a row a pass, and the number of passes.
+
+    All rows in one pass, and part of them where that is more; several passes over equally many where it is less.
+    """
+    whole, count = rows.train, len(rows.train.ids_NT)
+    each = int((np.asarray(whole.documents_NT) > 0).sum())
+    passes = -(-tokens // each)
+    some = min(count, max(1, round(count * tokens / (passes * each))))
+    fields = whole.ids_NT, whole.documents_NT, whole.learnt_NT
+    train = Packed(*(array[:some] for array in fields))
+    return replace(rows, train=train, digest=digest.of_value([rows.digest, some])), passes
 
 
 def _write(

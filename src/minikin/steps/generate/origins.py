@@ -21,7 +21,7 @@ from minikin.teachers.causal import CausalTeacher
 from minikin.teachers.resolve import Checkpoint, resolve
 
 PROBE_TEXTS = 256
-ACROSS = ("uld", "gold")
+ACROSS = ("uld", "gold", "prompt")
 """Objectives that need no token in common."""
 
 

@@ -211,13 +211,12 @@ def scheme_for(
 
 
 def likelihood(kin: Author, corpus: Corpus, texts: Sequence[Any], seed: int) -> dict[str, Any]:
-    """Perplexity of people's answers (or texts) by the packaged file."""
-    documents: list[Array] = []
-    learnt: list[Array] = []
-    for spoken in kin.spoken(texts, corpus.kind):
-        documents.append(spoken.ids_T[: kin.generator.context])
-        learnt.append(spoken.learnt_T[: kin.generator.context])
-    return writing.perplexity(kin.generator.logprobs, documents, learnt, seed)
+    """Perplexity of people's answers (or of whole texts, in parts of the context's length) by the packaged file."""
+    context = kin.generator.context
+    spoken = kin.spoken(texts, corpus.kind)
+    end = None if corpus.kind == "text" else context
+    documents, learnt = [s.ids_T[:end] for s in spoken], [s.learnt_T[:end] for s in spoken]
+    return writing.perplexity(kin.generator.logprobs, documents, learnt, seed, context)
 
 
 def packaged(
@@ -236,5 +235,6 @@ def packaged(
             recipe_yaml=dump(build.recipe),
             extra={"name": build.recipe.name or build.out.name, **base},
             importance=matters,
+            trained_on=material.learned_from(corpus),
         )
     return open_author(build.out)
