@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
 import os
 import re
@@ -40,11 +41,34 @@ def clinc150(split: str) -> Rows:
 
 
 def clinc150_oos(split: str) -> Rows:
-    """The same with its out-of-scope texts as a class; `pool` is everything that is not for training."""
+    """The same with its out-of-scope texts as a class; `pool` is everything that is not for training.
+
+    The published split has 100 of them for training, as many as an intent has and very few for everything else that
+    people may say: `train` has 1,000 short instructions of Alpaca beside them that resemble no intent.
+    """
     rows = json.loads((source("clinc150") / "data_full.json").read_text(encoding="utf-8"))
     parts = {"train": ("train", "oos_train"), "test": ("test", "oos_test")}
     for part in parts.get(split, ("val", "oos_val", "test", "oos_test")):
         yield from ((text, label) for text, label in rows[part])
+    if split == "train":
+        yield from ((text, "oos") for text in strangers([text for text, _ in rows["train"]], 1_000))
+
+
+QUESTIONS = ("what", "who", "when", "where", "why", "how", "which", "is", "are", "can", "could", "do", "does", "should")
+
+
+def strangers(known: list[str], count: int) -> list[str]:
+    """Instructions of Alpaca of 4 to 16 words, spelt as the known texts and unlike all of them; questions first."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    said = json.loads((source("alpaca_5000") / "alpaca_5000.json").read_text(encoding="utf-8"))
+    asked = [row["instruction"].lower().rstrip(".?!") for row in said if not row["input"]]
+    texts = sorted({text for text in asked if 4 <= len(text.split()) <= 16})
+    terms = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    nearest = (terms.fit_transform(known) @ terms.transform(texts).T).max(axis=0).toarray()[0]
+    apart = [text for text, likeness in zip(texts, nearest, strict=True) if likeness < 0.4]
+    drawn = sorted(apart, key=lambda text: hashlib.sha256(text.encode()).digest())
+    return sorted(drawn, key=lambda text: text.split()[0] not in QUESTIONS)[:count]
 
 
 def glue_sst2(split: str) -> Rows:

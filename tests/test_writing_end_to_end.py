@@ -158,7 +158,7 @@ def test_chat_ends_with_an_empty_line(built):
         (["run", "KIN", "x", "--json-schema", "missing.json"], "missing.json"),
         (["run", "KIN", "x", "--n", "0"], "at least one"),
         (["run", "KIN", " "], "is empty"),
-        (["compare", "KIN", "KIN", "--on", "x.csv"], "writes"),
+        (["compare", "KIN", "KIN", "--on", "x.csv"], "there is no file x.csv"),
         (["export", "KIN", "--to", "c", "-o", "out"], "writes"),
     ],
 )
