@@ -7,8 +7,6 @@ import json
 import pytest
 
 import decoders
-from minikin.base import chat
-from minikin.base.errors import UserError
 from minikin.package import modelfile
 
 CHATML = """{% for m in messages %}<|im_start|>{{ m.role }}
@@ -54,13 +52,3 @@ def test_a_template_of_another_kind_is_passed_over(tmp_path, template):
 def test_without_a_template_prompts_are_passed_on(tmp_path):
     assert modelfile.write(folder(tmp_path, ""))
     assert 'TEMPLATE """{{ .Prompt }}"""' in (tmp_path / "Modelfile").read_text()
-
-
-def test_a_template_that_refuses_says_why():
-    with pytest.raises(UserError, match="The chat template failed: no system"):
-        chat.render(GEMMA, [{"role": "system", "content": "x"}], {"bos_token": "<s>"})
-
-
-def test_a_template_can_not_reach_out_of_its_sandbox():
-    with pytest.raises(UserError, match="The chat template failed"):
-        chat.render("{{ messages.__class__.__mro__[1].__subclasses__() }}", [], {})

@@ -25,8 +25,7 @@ class Scripted(Writer):
     def tokens(self, text):
         return [300, *text.encode()]
 
-    specials, named = {"<s>": 300, "<end>": 299}, {"bos_token": "<s>"}
-    template = "{{ bos_token }}{% for m in messages %}{{ m.role }}:{{ m.content | trim }}<end>{% endfor %}me:"
+    specials, end = {"<s>": 300, "<end>": 299}, END
 
     def plain(self, text):
         return list(text.encode())
@@ -158,19 +157,6 @@ def test_a_schema_is_refused_before_anything_is_computed():
     with pytest.raises(UserError, match="no schemas"):
         writer.stream("x", Decoding(schema={}))
     assert writer.open == 0
-
-
-def test_a_conversation_has_special_tokens_only_from_its_template():
-    ids = Scripted(b"").conversation([{"role": "you", "content": " a<end>b<s> "}, {"role": "me", "content": "c"}])
-    assert ids == [300, *b"you:a<end>b<s>", 299, *b"me:c", 299, *b"me:"]
-
-
-def test_a_conversation_needs_a_template_that_works():
-    writer = Scripted(b"")
-    for template, reason in (("", "no chat template"), ("{{ raise_exception('alone') }}", "failed: alone")):
-        writer.template = template
-        with pytest.raises(UserError, match=reason):
-            writer.conversation([{"role": "you", "content": "a"}])
 
 
 def test_a_writer_is_a_generator():

@@ -409,10 +409,6 @@ class Generator(Protocol):
         """Return the ids of a text as a prompt has them; special tokens inside the text are plain characters."""
         ...
 
-    def conversation(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """Return the ids of a prompt that asks for the assistant's next message; contents are plain characters."""
-        ...
-
     def stream(self, prompt: str | Sequence[int], how: Decoding = ...) -> Stream:
         """Begin to write on from a prompt, given as text or as ids."""
         ...

@@ -90,7 +90,7 @@ def pieces(tokenizer_config: Mapping[str, Any], messages: Sequence[Mapping[str, 
 
 @lru_cache(maxsize=8)
 def _compiled(template: str) -> Any:
-    sandbox, extension, nodes = need("jinja2.sandbox"), need("jinja2.ext"), need("jinja2.nodes")
+    sandbox, extension, nodes = (need(f"jinja2.{part}", "gguf") for part in ("sandbox", "ext", "nodes"))
 
     class Generation(extension.Extension):  # type: ignore[name-defined,misc]
         """Reads `{% generation %}` blocks, by which some templates mark answers, as what they hold."""

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from minikin.base import atomic, chat
+from minikin.base import atomic
 from minikin.base.errors import UserError
+from minikin.feed.template import render, special
 from minikin.package import gguf
 from minikin.package.gguf_families import Shape
 from minikin.package.gguf_spec import frame
@@ -25,25 +26,25 @@ def write(folder: Path, model: str = "model.gguf") -> bool:
     that lacks a file.
     """
     config, settings, tokenizer_json = gguf.read(folder)
-    source, tokens = gguf.chat_template(folder, settings), chat.special_tokens(settings)
-    template = _translated(source, tokens) if source else None
+    source = gguf.chat_template(folder, settings)
+    template = _translated({**settings, "chat_template": source}) if source else None
     if template and frame(tokenizer_json) not in (None, (None, None)):
-        template = template.removeprefix(tokens.get("bos_token", ""))  # Ollama puts it there too
+        template = template.removeprefix(special(settings, "bos_token"))  # Ollama puts it there too
     lines = [f"FROM ./{model}", f'TEMPLATE """{template or "{{ .Prompt }}"}"""']
     lines.append(f"PARAMETER num_ctx {Shape.of(config).context}")
-    if end := tokens.get("eos_token"):
+    if end := special(settings, "eos_token"):
         lines.append(f"PARAMETER stop {json.dumps(end, ensure_ascii=False)}")
     atomic.write_text(folder / "Modelfile", "\n".join(lines) + "\n")
     return template is not None or not source
 
 
-def _translated(source: str, tokens: Mapping[str, str]) -> str | None:
-    """Return a Jinja chat template in Ollama's language, found from what it makes of known messages; None if not so."""
+def _translated(settings: Mapping[str, Any]) -> str | None:
+    """Return a chat template in Ollama's language, found from what it makes of known messages, or None."""
 
     def made(*contents: str, prompt: bool = False) -> str:
         roles: dict[str, Any] = {SYSTEM: "system", USER: "user", LATER: "user"}
         messages = [{"role": roles.get(text, "assistant"), "content": text} for text in contents]
-        return chat.render(source, messages, tokens, prompt=prompt)
+        return render(settings, messages, prompting=prompt)
 
     try:
         asked, question = made(USER, prompt=True), made(USER)

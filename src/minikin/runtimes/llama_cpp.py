@@ -48,9 +48,8 @@ class LlamaCpp(Writer):
         self.ends = frozenset(i for i in range(self._size) if llama.llama_vocab_is_eog(vocab, i))
         control = [i for i in range(self._size) if llama.llama_vocab_is_control(vocab, i)]
         self.specials = {self._text(i): i for i in control}
-        named = {"bos_token": llama.llama_vocab_bos(vocab), "eos_token": llama.llama_vocab_eos(vocab)}
-        self.named = {name: self._text(i) for name, i in named.items() if i >= 0}
-        self.template = (llama.llama_model_chat_template(self._model, None) or b"").decode("utf-8", "replace")
+        end = llama.llama_vocab_eos(vocab)
+        self.end = end if end in control else min(self.ends, default=0)
         self._lock = threading.Lock()
         self._grammars: Grammars | None = None
         self._one_space = self.metadata("minikin.one_space") == "true"

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from minikin.base import chat
 from minikin.base.errors import UserError
 from minikin.base.types import Array, Completion, Decoding
 from minikin.runtimes import sampling
 from minikin.runtimes.stream import Constraint, Session, Stream
 
 GREEDY = Decoding()
-APART = "\ufdd0"
-"""Put between the characters of what must not be taken for a special token; Unicode never gives it a meaning."""
 
 
 class Writer(ABC):
@@ -29,11 +25,8 @@ class Writer(ABC):
     specials: Mapping[str, int]
     """Special tokens, which texts only have where a chat template puts them."""
 
-    template: str
-    """The chat template, or nothing."""
-
-    named: Mapping[str, str]
-    """Special tokens by the names that templates use, such as `bos_token`."""
+    end: int
+    """Of the ids that end a text, the one that the tokenizer's settings name."""
 
     @abstractmethod
     def tokens(self, text: str) -> list[int]:
@@ -87,31 +80,6 @@ class Writer(ABC):
     def complete(self, prompt: str | Sequence[int], how: Decoding = GREEDY, n: int = 1) -> list[Completion]:
         """Write `n` completions, with the seeds `how.seed`, `how.seed` + 1, …"""
         return [self.stream(prompt, replace(how, seed=how.seed + i)).finished() for i in range(n)]
-
-    def conversation(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """Return the ids of a prompt that asks for the assistant's next message, by the model's chat template.
-
-        `messages` have a `role` and `content`; what looks like a special token inside a content stays plain text.
-        Raises UserError for a model without a template, and for a template that fails.
-        """
-        if not self.template:
-            raise UserError("This model has no chat template. Give it a prompt instead of a conversation.")
-        special = re.compile("|".join(map(re.escape, sorted(self.specials, key=len, reverse=True))) or "(?!)")
-        broken = [
-            {**message, "content": special.sub(lambda found: APART.join(found[0]), message["content"])}
-            for message in messages
-        ]
-        ids: list[int] = []
-        place = 0
-        text = chat.render(self.template, broken, self.named, prompt=True)
-        for found in special.finditer(text):
-            ids += self._part(text[place : found.start()])
-            ids.append(self.specials[found[0]])
-            place = found.end()
-        return ids + self._part(text[place:])
-
-    def _part(self, text: str) -> list[int]:
-        return self.plain(text.replace(APART, "")) if text else []
 
     def _fitted(self, ids: list[int], how: Decoding) -> tuple[list[int], bool]:
         if not ids:

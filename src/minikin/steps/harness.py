@@ -26,8 +26,7 @@ class KinLM(TemplateLM):  # type: ignore[misc]
     def __init__(self, writer: Writer, progress: Progress = no_progress) -> None:
         super().__init__()
         self._writer, self._progress = writer, progress
-        end = writer.specials.get(writer.named.get("eos_token", ""), min(writer.ends, default=0))
-        self._first = [*writer.tokens(""), end][0]
+        self._first = [*writer.tokens(""), writer.end][0]
 
     @property
     def eot_token_id(self) -> int:

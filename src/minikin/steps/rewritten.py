@@ -13,9 +13,9 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
-from minikin.base import chat
 from minikin.base.errors import KinError
 from minikin.base.types import Array
+from minikin.feed.template import special
 from minikin.package import gguf
 from minikin.package.gguf_spec import BYTES, SPACE, byte_level
 from minikin.package.tokenizer_section import byte_characters
@@ -51,7 +51,7 @@ class TorchWriter(Writer):
         self.specials = {token["content"]: token["id"] for token in spec["added_tokens"] if token["special"]}
         ends = self._model.generation_config.eos_token_id
         self.ends = frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
-        self.template, self.named = gguf.chat_template(folder, settings), chat.special_tokens(settings)
+        self.end = self.specials.get(special(settings, "eos_token"), min(self.ends, default=0))
         self._grammars: Grammars | None = None
 
     def tokens(self, text: str) -> list[int]:
