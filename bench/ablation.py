@@ -140,7 +140,7 @@ def study(dataset: str, run: Path, overrides: Sequence[str], texts: int, copies:
     tuned = learn.roots(build, data, kept_pieces, teacher)
     rng = np.random.default_rng(build.recipe.seed)
     part = data.train.take(np.sort(rng.permutation(len(data.train))[:texts]))
-    more = augment(part.texts, copies, build.recipe.seed, near).texts
+    more = augment(part.texts, copies, build.recipe.seed, near)
     layers = sorted({t for c in candidates(tuned.teacher_shape, wanted).values() for t in _layers(c, tuned)})
     key = digest.of_value([teacher.digest, digest.of_texts(part.texts), digest.of_texts(more), layers])
     folder = RUNS / name_of(dataset) / f"ablation-{key[:16]}"

@@ -53,7 +53,7 @@ def test_answers_as_scikit_learn_would(fitted):
 def test_same_seed_same_weights(fitted):
     again = tfidf(split(240, 0), LABELS, validation=split(60, 1))
     assert np.array_equal(again.weights_FC, fitted.weights_FC)
-    assert again.strength == fitted.strength
+    assert np.array_equal(again.bias_C, fitted.bias_C)
 
 
 def test_size_counts_weights_and_n_grams(fitted):

@@ -27,11 +27,6 @@ def test_published_berts_are_points(name: str, shape: tuple[int, ...]) -> None:
     assert ladder.shape(name) == shape
 
 
-def test_nearest_point() -> None:
-    assert all(ladder.nearest(shape.layers, shape.hidden) == name for name, shape in ladder.ENCODERS.items())
-    assert ladder.nearest(12, 768) == "medium"
-
-
 def test_weights_are_those_of_the_layers() -> None:
     assert ladder.shape("tiny").weights == 2 * (4 * 128 * 128 + 2 * 128 * 512)
 

@@ -67,7 +67,7 @@ def test_the_audit_is_the_e_process_of_its_answers() -> None:
         state = e_process(state, answer != truth)
     found = one.standing
     assert (found.audited, found.errors) == (200, state.errors)
-    assert found.audit_e == pytest.approx(state.e)
+    assert found.audit_e == pytest.approx(math.exp(state.log_e))
 
 
 def test_void_is_for_good() -> None:

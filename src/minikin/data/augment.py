@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from minikin.base.types import Array, Text
+from minikin.base.types import Text
 from minikin.data.typo import with_one_typo
 
 DROP_SHARE = 0.15
@@ -28,31 +27,17 @@ _Rng = np.random.Generator
 _Change = Callable[[str, str, _Rng], str]
 
 
-@dataclass(frozen=True)
-class Augmented:
-    """M new texts, `kinds_M` (indices into `KINDS`) and `sources_M`, the index of the text each was made from."""
-
-    texts: list[Text]
-    kinds_M: Array
-    sources_M: Array
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-
 Neighbours = Mapping[str, Sequence[str]]
 """Lower-case word to words that stand for something similar."""
 
 
-def augment(texts: Sequence[Text], copies: int, seed: int, neighbours: Neighbours | None = None) -> Augmented:
+def augment(texts: Sequence[Text], copies: int, seed: int, neighbours: Neighbours | None = None) -> list[Text]:
     """Return up to `copies` changed versions of each text (or pair); the same for the same arguments.
 
     Versions of one text differ from it and from each other; of very short texts there are fewer than `copies`.
     With `neighbours`, some of the versions exchange words for their neighbours (`SHARES`).
     """
-    made = list(stream(texts, copies, seed, neighbours))
-    kinds_M = np.array([kind for kind, _, _ in made], np.int8)
-    return Augmented([text for _, _, text in made], kinds_M, np.array([source for _, source, _ in made], np.int64))
+    return [text for _, _, text in stream(texts, copies, seed, neighbours)]
 
 
 def stream(
@@ -146,4 +131,4 @@ def _exchange(neighbours: Neighbours, text: str, _other: str, rng: _Rng) -> str:
 _CHANGES: dict[str, _Change] = {"swap": _swap, "drop": _drop, "typo": _typo, "splice": _splice, "plain": _plain}
 SHARES = {"swap": 0.1, "drop": 0.2, "typo": 0.2, "splice": 0.3, "plain": 0.05, "exchange": 0.15}
 KINDS: tuple[str, ...] = (*_CHANGES, "exchange")
-"""The ways of changing a text, in the order of `Augmented.kinds_M`."""
+"""The ways of changing a text, as `stream` counts them."""

@@ -32,13 +32,8 @@ class _Bets:
 
     @property
     def log_e(self) -> float:
-        """Logarithm of the e-value."""
+        """Logarithm of the e-value, which under its hypothesis ever reaches 1/δ with a chance of at most δ (Ville)."""
         return _log_sum((self.log_asleep, *self.log_wealth))
-
-    @property
-    def e(self) -> float:
-        """The e-value: under its hypothesis it ever reaches 1/δ with a chance of at most δ (Ville)."""
-        return math.exp(min(self.log_e, 700.0))
 
     def json(self) -> dict[str, Any]:
         """Plain values."""

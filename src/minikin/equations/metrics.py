@@ -19,7 +19,6 @@ BINS = 15
 class ClassScores:
     """Per-class scores, 0 where a class never occurs; `support_C` counts its true examples."""
 
-    precision_C: Array
     recall_C: Array
     f1_C: Array
     support_C: Array
@@ -58,10 +57,9 @@ def confusion(labels_N: Array, predictions_N: Array, classes: int) -> Array:
 
 
 def per_class(confusion_TC: Array) -> ClassScores:
-    """Precision, recall, F1 and support of each class from `confusion` counts (T = C + 1 rows)."""
+    """Recall, F1 and support of each class from `confusion` counts (T = C + 1 rows)."""
     hits_C, answered_C, support_C = _sums(confusion_TC)
     return ClassScores(
-        precision_C=_ratio(hits_C, answered_C),
         recall_C=_ratio(hits_C, support_C),
         f1_C=_ratio(2 * hits_C, answered_C + support_C),
         support_C=support_C,

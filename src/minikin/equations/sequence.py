@@ -118,11 +118,3 @@ def entropy(logits_MV: Tensor) -> Tensor:
     """Entropy of each distribution in nats (M,)."""
     log_p_MV = F.log_softmax(logits_MV, -1)
     return -(log_p_MV.exp() * log_p_MV).sum(-1)
-
-
-def sampled_kl(log_q_MK: Tensor, weights_MK: Tensor, entropy_M: Tensor) -> Tensor:
-    """KL(p ‖ q) estimated from K drawn tokens: −H(p) − Σ w·log q; right in expectation, and sometimes negative.
-
-    `log_q_MK` are the student's log-probabilities of the drawn tokens. Source: as for `sampled`.
-    """
-    return -(weights_MK * log_q_MK).sum(-1) - entropy_M

@@ -28,7 +28,6 @@ class Tfidf:
     vectorizers: tuple[Any, ...]
     weights_FC: Array
     bias_C: Array
-    strength: float
 
     def probabilities(self, texts: Sequence[Text]) -> Array:
         """Return class probabilities (N, C); classes that were never seen in training get 0."""
@@ -65,8 +64,8 @@ def tfidf(
     texts = [train.texts[i] for i in known.tolist()]
     progress(0.0, "counting n-grams")
     vectorizers, train_NF = _fit_vectorizers(texts)
-    chosen, weights_KF, bias_K = _path(train_NF, target_N, seen_K, vectorizers, validation, seed, progress)
-    return _whole(labels, vectorizers, seen_K, weights_KF, bias_K, chosen)
+    weights_KF, bias_K = _path(train_NF, target_N, seen_K, vectorizers, validation, seed, progress)
+    return _whole(labels, vectorizers, seen_K, weights_KF, bias_K)
 
 
 def _path(
@@ -77,13 +76,13 @@ def _path(
     validation: Split | None,
     seed: int,
     progress: Progress,
-) -> tuple[float, Array, Array]:
-    """Fit along `PATH`; return the chosen strength with its weights (K, F) and biases (K)."""
+) -> tuple[Array, Array]:
+    """Fit along `PATH`; return the weights (K, F) and biases (K) of the chosen strength."""
     linear = need("sklearn.linear_model")
     judged = validation is not None and len(validation) > 0
     held_out_MF = _features(vectorizers, validation.texts) if validation is not None and judged else None
     model = linear.LogisticRegression(solver="saga", warm_start=True, random_state=seed)
-    best: tuple[float, float, Array, Array] | None = None
+    best: tuple[float, Array, Array] | None = None
     for step, (strength, passes) in enumerate(PATH):
         model.set_params(C=strength, max_iter=passes)
         with warnings.catch_warnings():
@@ -94,7 +93,7 @@ def _path(
         if validation is not None and held_out_MF is not None:
             share = float(np.mean(seen_K[model.predict(held_out_MF)] == np.asarray(validation.labels_N)))
         if best is None or (share > best[0] if judged else strength <= WITHOUT_VALIDATION):
-            best = (share, strength, model.coef_.copy(), model.intercept_.copy())
+            best = (share, model.coef_.copy(), model.intercept_.copy())
         progress((step + 1) / len(PATH), f"logistic regression, C = {strength:g}")
     assert best is not None
     return best[1:]
@@ -106,7 +105,6 @@ def _whole(
     seen_K: Array,
     weights_KF: Array,
     bias_K: Array,
-    strength: float,
 ) -> Tfidf:
     """Spread the fitted classes over all labels; a label without training text never answers."""
     if len(weights_KF) == 1:  # two classes: scikit-learn keeps only the second one's side
@@ -115,7 +113,7 @@ def _whole(
     weights_FC = np.zeros((weights_KF.shape[1], len(labels)), np.float32)
     bias_C = np.full(len(labels), -np.inf, np.float32)
     weights_FC[:, seen_K], bias_C[seen_K] = weights_KF.T, bias_K
-    return Tfidf(labels, vectorizers, weights_FC, bias_C, strength)
+    return Tfidf(labels, vectorizers, weights_FC, bias_C)
 
 
 def _fit_vectorizers(texts: Sequence[Text]) -> tuple[tuple[Any, ...], Any]:

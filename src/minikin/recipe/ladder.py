@@ -8,7 +8,6 @@ Tiny, Mini, Small and Medium are the encoders of I. Turc et al., "Well-Read Stud
 from __future__ import annotations
 
 import difflib
-import math
 from typing import NamedTuple
 
 
@@ -103,16 +102,6 @@ def shape(name: str) -> Shape:
 def width(name: str) -> int:
     """Return the static student's hidden width at a point of the ladder; raises like `shape`."""
     return STATIC[_point(name)]
-
-
-def nearest(layers: int, hidden: int) -> str:
-    """Return the point whose encoder is nearest in depth and width, each on a logarithmic scale."""
-
-    def distance(point: Shape) -> float:
-        depth, breadth = math.log(point.layers / layers), math.log(point.hidden / hidden)
-        return depth**2 + breadth**2
-
-    return min(ENCODERS, key=lambda name: distance(ENCODERS[name]))
 
 
 def _point(name: str) -> str:

@@ -52,7 +52,7 @@ def gather(build: Build, found: Data, neighbours: Neighbours | None) -> Material
     copies = build.recipe.distil.augment if build.recipe.teacher else 0
     extra: list[Text] = []
     if copies:
-        extra = augment(found.train.texts, copies, build.recipe.seed, neighbours).texts
+        extra = augment(found.train.texts, copies, build.recipe.seed, neighbours)
     texts = Joined([found.train.texts, found.unlabelled.texts, extra])
     return Material(found, texts, len(extra), digest.of_texts(texts))
 
