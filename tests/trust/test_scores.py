@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from minikin.base.extras import extension
 from minikin.equations.logistic import auroc
-from minikin.runtimes.kernel import extension
 from minikin.trust.scores import REJECTED, Quick, Scorer, probability_parts
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from types import ModuleType
+from typing import Any
 
 from minikin.base.errors import MissingExtra
 
@@ -17,6 +18,14 @@ def need(module: str, extra: str = "build") -> ModuleType:
         if error.name and module.split(".")[0] == error.name.split(".")[0]:
             raise MissingExtra(module.split(".")[0], extra) from error
         raise
+
+
+def extension() -> Any:
+    """The kernel's compiled extension, or None where it was not built."""
+    try:
+        return importlib.import_module("minikin.kernel._kernel")
+    except ImportError:
+        return None
 
 
 def has(module: str) -> bool:

@@ -238,6 +238,18 @@ class QuantizedTensor:
         scales_RK = np.repeat(self.scales.astype(np.float32), self.block, axis=1)[:, : centred_RK.shape[1]]
         return centred_RK * scales_RK
 
+    def rows(self, chosen: Array | slice) -> QuantizedTensor:
+        """Return some of the rows, in the order given."""
+        return QuantizedTensor(self.q_RK[chosen], self.scales[chosen], self.bits, self.block)
+
+
+Weights: TypeAlias = Array | QuantizedTensor
+
+
+def floats(weights: Weights) -> Array:
+    """Return weights as float32, whichever way they are stored."""
+    return weights.dequantize() if isinstance(weights, QuantizedTensor) else np.asarray(weights, np.float32)
+
 
 @dataclass(frozen=True)
 class Student:
@@ -254,7 +266,7 @@ class Student:
 
     family: Family
     config: Mapping[str, Any]
-    tensors: Mapping[str, Array | QuantizedTensor]
+    tensors: Mapping[str, Weights]
     tokenizer_json: str
     labels: tuple[str, ...]
     max_length: int
@@ -269,11 +281,7 @@ class Student:
 
     def dequantized(self) -> Student:
         """Return the same model with float32 weights."""
-        tensors = {
-            name: t.dequantize() if isinstance(t, QuantizedTensor) else np.asarray(t, np.float32)
-            for name, t in self.tensors.items()
-        }
-        return replace(self, tensors=tensors, scheme="fp32")
+        return replace(self, tensors={name: floats(t) for name, t in self.tensors.items()}, scheme="fp32")
 
 
 @dataclass(frozen=True)

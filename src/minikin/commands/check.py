@@ -163,8 +163,8 @@ def _forecast(recipe: Recipe, sight: Sight, temporary: Path, out: Console) -> No
 
 def _engine(recipe: Recipe, sight: Sight) -> str:
     """Say what will answer from the kin, and why, where it is not the kernel."""
+    from minikin.base.extras import extension
     from minikin.package.kernel import obstacle
-    from minikin.runtimes.kernel import extension
 
     instead = "numpy" if recipe.student.family == "static" else "ONNX Runtime"
     if reason := obstacle(recipe.quantize, sight.tokenizer_json, sight.config):

@@ -74,7 +74,8 @@ def apply(student: Student, kept_ids: Array, tokenizer_json: str) -> Student:
     outer = decoders.layout(student.config).outer if decoder else {}
     for name in [name for name, axes in outer.items() if axes.startswith("V")] if decoder else WORD_TABLES:
         if name in tensors:
-            tensors[name] = _taken(tensors[name], kept_ids)
+            table = tensors[name]
+            tensors[name] = table.rows(kept_ids) if isinstance(table, QuantizedTensor) else table[kept_ids]
     config = dict(student.config)
     if "vocab_size" in config:
         config["vocab_size"] = len(kept_ids)
@@ -94,12 +95,6 @@ def _moved(token: Any, kept_ids: Array) -> Any:
         return [place for place in (_moved(i, kept_ids) for i in token) if place is not None]
     place = int(np.searchsorted(kept_ids, -1 if token is None else token))
     return place if place < len(kept_ids) and kept_ids[place] == token else None
-
-
-def _taken(table: Array | QuantizedTensor, kept_ids: Array) -> Array | QuantizedTensor:
-    if isinstance(table, QuantizedTensor):
-        return replace(table, q_RK=table.q_RK[kept_ids], scales=table.scales[kept_ids])
-    return table[kept_ids]
 
 
 def _family(spec: dict[str, Any]) -> WordPiece:

@@ -7,12 +7,12 @@ at load, so that a 4-bit file computes with the int8 kernels: smaller on disk, n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 
 from minikin.base import extras
-from minikin.base.types import Array, QuantizedTensor
+from minikin.base.types import Array, QuantizedTensor, Weights
 
 MICROSOFT: Final = "com.microsoft"
 OPSET: Final = 18
@@ -21,8 +21,6 @@ UNPACKED_LIMIT_BYTES: Final = 8 << 20
 """Embedding tables up to this size are unpacked to float32 at load; larger ones are dequantized row by row."""
 REQUANTIZED_LIMIT: Final = 63.5
 """Largest int8 that 4-bit weights unpack to (64 after rounding): no saturation on processors without VNNI."""
-
-Weights: TypeAlias = Array | QuantizedTensor
 
 
 class Graph:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from minikin.base.errors import UserError
-from minikin.base.types import Array, QuantizedTensor, Student
+from minikin.base.types import Array, QuantizedTensor, Student, Weights, floats
 from minikin.package import onnx, tokenizer_section
 
 VERSION: Final = 2
@@ -51,8 +51,6 @@ NAMES: Final = {
     )
 }
 MOST_LAYERS: Final = 48
-
-Weights = Array | QuantizedTensor
 
 
 def why_not(student: Student) -> str | None:
@@ -106,7 +104,7 @@ class _Writer:
         self.table(
             "places", onnx.first_rows(self.tensors[f"{part}.position_embeddings.weight"], self.student.max_length)
         )
-        types_2H = _floats(self.tensors[f"{part}.token_type_embeddings.weight"])
+        types_2H = floats(self.tensors[f"{part}.token_type_embeddings.weight"])
         self.rows("types", [types_2H[0], types_2H[-1]])
         self.norm("norm", f"{part}.LayerNorm")
         for i in range(layers):
@@ -129,8 +127,8 @@ class _Writer:
         self.table("words", self.tensors["embeddings_VH"])
         if window:
             weights = _joined([self.tensors["convolution_weight"]])
-            self.product("convolution", weights, _floats(self.tensors["convolution_bias"]))
-        self.product("head", _joined([self.tensors["head_weight"]]), _floats(self.tensors["head_bias"]))
+            self.product("convolution", weights, floats(self.tensors["convolution_bias"]))
+        self.product("head", _joined([self.tensors["head_weight"]]), floats(self.tensors["head_bias"]))
 
     def add(self, name: str, data: bytes, layer: int = 0, bits: int = 0, rows: int = 0, columns: int = 0) -> None:
         self.sections.append((NAMES[name], layer, bits, rows, columns, data))
@@ -141,12 +139,12 @@ class _Writer:
         self.add(name, np.concatenate(padded).astype("<f4").tobytes(), layer)
 
     def norm(self, name: str, part: str, layer: int = 0) -> None:
-        self.rows(name, [_floats(self.tensors[f"{part}.{which}"]) for which in ("weight", "bias")], layer)
+        self.rows(name, [floats(self.tensors[f"{part}.{which}"]) for which in ("weight", "bias")], layer)
 
     def linear(self, name: str, parts: Sequence[str], layer: int = 0, heads: int = 0) -> None:
         """One product made of the rows of several."""
         weights = _joined([self.tensors[f"{part}.weight"] for part in parts])
-        bias = np.concatenate([_floats(self.tensors[f"{part}.bias"]) for part in parts])
+        bias = np.concatenate([floats(self.tensors[f"{part}.bias"]) for part in parts])
         self.product(name, weights, bias, layer, heads)
 
     def product(self, name: str, weights: QuantizedTensor, bias_N: Array, layer: int = 0, heads: int = 0) -> None:
@@ -232,7 +230,3 @@ def _joined(parts: Sequence[Any]) -> QuantizedTensor:
 
 def _padded(q_RK: Array, multiple: int, fill: int) -> Array:
     return np.pad(q_RK, ((0, 0), (0, -q_RK.shape[1] % multiple)), constant_values=fill)
-
-
-def _floats(value: Weights) -> Array:
-    return value.dequantize() if isinstance(value, QuantizedTensor) else np.asarray(value, np.float32)

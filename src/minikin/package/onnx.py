@@ -14,8 +14,8 @@ from typing import Any, Final
 import numpy as np
 
 from minikin.base.errors import UserError
-from minikin.base.types import Array, QuantizedTensor, Student
-from minikin.package.graph import MICROSOFT, Graph, Weights
+from minikin.base.types import Array, QuantizedTensor, Student, Weights, floats
+from minikin.package.graph import MICROSOFT, Graph
 
 ACTIVATIONS: Final = {
     "gelu": ("Gelu", MICROSOFT),
@@ -142,15 +142,12 @@ class _Bert:
 
     def array(self, name: str) -> Array:
         """Return a weight as float32."""
-        value = self.tensor(name)
-        return value.dequantize() if isinstance(value, QuantizedTensor) else np.asarray(value, np.float32)
+        return floats(self.tensor(name))
 
 
 def first_rows(weights: Weights, count: int) -> Weights:
     """Return the first `count` rows."""
-    if isinstance(weights, QuantizedTensor):
-        return QuantizedTensor(weights.q_RK[:count], weights.scales[:count], weights.bits, weights.block)
-    return weights[:count]
+    return weights.rows(slice(count)) if isinstance(weights, QuantizedTensor) else weights[:count]
 
 
 def _stacked(parts: Sequence[Weights]) -> Weights:
@@ -160,5 +157,4 @@ def _stacked(parts: Sequence[Weights]) -> Weights:
         q_RK = np.concatenate([part.q_RK for part in quantized])
         scales = np.concatenate([part.scales for part in quantized])
         return QuantizedTensor(q_RK, scales, quantized[0].bits, quantized[0].block)
-    floats = [part.dequantize() if isinstance(part, QuantizedTensor) else part for part in parts]
-    return np.concatenate([np.asarray(part, np.float32) for part in floats])
+    return np.concatenate([floats(part) for part in parts])

@@ -9,8 +9,8 @@ from typing import Any
 
 from minikin.base import manifest as manifests
 from minikin.base.errors import KinError, UserError
+from minikin.base.extras import extension
 from minikin.base.manifest import Manifest
-from minikin.runtimes.kernel import extension
 from minikin.runtimes.kin import Kin
 
 RUNTIMES = {"onnx": "minikin.runtimes.onnx", "static": "minikin.runtimes.static"}

@@ -6,13 +6,13 @@ import mmap
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minikin.base.errors import KinError
+from minikin.base.extras import extension
 from minikin.base.manifest import Manifest
 from minikin.base.types import Array
 
@@ -21,14 +21,6 @@ SWITCH = "MINIKIN_INSTRUCTIONS"
 
 LEAST_PER_THREAD = 8
 """Fewer texts than this are not worth a thread of their own."""
-
-
-def extension() -> Any:
-    """Return the compiled module, or None where it was not built."""
-    try:
-        return import_module("minikin.kernel._kernel")
-    except ImportError:
-        return None
 
 
 class Engine:

@@ -12,7 +12,7 @@ import numpy as np
 from minikin.base import tensors
 from minikin.base.errors import KinError
 from minikin.base.manifest import Manifest
-from minikin.base.types import Array, QuantizedTensor
+from minikin.base.types import Array, QuantizedTensor, floats
 from minikin.runtimes.batched import BatchedEngine
 from minikin.runtimes.tokenize import Ids, Tokenizer
 
@@ -47,11 +47,11 @@ class Engine(BatchedEngine):
             self._window, self._pool = int(config.get("window", 0)), str(config.get("pool", "mean"))
             self._pair = bool(config.get("pair", False))
             self._table = held["embeddings_VH"]
-            self._head_FC = np.ascontiguousarray(_float(held["head_weight"]).T)
-            self._bias_C = _float(held["head_bias"])
+            self._head_FC = np.ascontiguousarray(floats(held["head_weight"]).T)
+            self._bias_C = floats(held["head_bias"])
             if self._window:
-                self._convolution = np.ascontiguousarray(_float(held["convolution_weight"]).T)
-                self._convolution_bias = _float(held["convolution_bias"])
+                self._convolution = np.ascontiguousarray(floats(held["convolution_weight"]).T)
+                self._convolution_bias = floats(held["convolution_bias"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise KinError(f"The files in {folder} do not fit together: {error!r}. Build the kin again.") from error
         if isinstance(self._table, QuantizedTensor) and self._table.q_RK.size * 4 <= UNPACKED_LIMIT_BYTES:
@@ -142,9 +142,7 @@ class Engine(BatchedEngine):
         table = self._table
         if not isinstance(table, QuantizedTensor):
             return np.take(table, ids_T, axis=0)
-        few = QuantizedTensor(table.q_RK[ids_T], table.scales[ids_T], table.bits, table.block)
-        rows: Array = few.dequantize()
-        return rows
+        return table.rows(ids_T).dequantize()
 
     def _check(self, folder: Path, classes: int) -> None:
         """Refuse weights whose shapes do not fit each other or the labels."""
@@ -155,8 +153,3 @@ class Engine(BatchedEngine):
             fits = fits and self._convolution.shape == (self._window * shape[1], 2 * shape[1])
         if not fits:
             raise KinError(f"The weights in {folder} do not fit its config.json and labels. Build the kin again.")
-
-
-def _float(value: Array | QuantizedTensor) -> Array:
-    """Return a weight as float32."""
-    return value.dequantize() if isinstance(value, QuantizedTensor) else np.asarray(value, np.float32)

@@ -7,7 +7,6 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ import numpy as np
 from minikin.base import digest, tensors
 from minikin.base import manifest as manifests
 from minikin.base.errors import KinError
+from minikin.base.extras import extension
 from minikin.base.manifest import CERTIFICATE, SCORER, Manifest
 from minikin.base.types import Array, Completion
 from minikin.equations.risk import prediction_sets
@@ -156,7 +156,7 @@ class Guard:
         assert self.scorer is not None
         self.calibration_scores_N = np.asarray(arrays["scores_N"])
         if self.value["task"] == "classify":
-            self._quick = Quick(self.scorer, len(labels), _compiled())
+            self._quick = Quick(self.scorer, len(labels), extension())
         if (sets := self.value.get("sets")) is not None:
             self._sets_C = np.array([np.inf if q is None else q for q in sets["quantiles"]], np.float64)
             if self._sets_C.shape != (len(labels),):
@@ -173,14 +173,6 @@ class Guard:
         self._expires_s = midnight + DAY_S + (now - start)
         reject = self.value["reject"]
         self._reject_reason = f"the class '{reject}' is never answered" if reject is not None else BELOW
-
-
-def _compiled() -> Any:
-    """The kernel's extension, or None where it was not built; it comes without anything that the runtimes need."""
-    try:
-        return import_module("minikin.kernel._kernel")
-    except ImportError:
-        return None
 
 
 class _Void(ValueError):
