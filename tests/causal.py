@@ -76,11 +76,13 @@ def rows(count: int = 6, length: int = 24, vocabulary: int = 300) -> Packed:
 
 
 def logits(student: Student, packed: Packed) -> np.ndarray:
-    """What our module gives for packed rows."""
+    """What the model of a student gives for packed rows."""
     import torch
 
-    from minikin.feed.causal import CausalModule
+    from minikin.feed.causal import model_of
+    from minikin.feed.decoder import head_of, states
+    from minikin.feed.rows import tokens
 
+    model = model_of(student)
     with torch.no_grad():
-        ids, documents = (torch.from_numpy(np.array(a)) for a in (packed.ids_NT, packed.documents_NT))
-        return CausalModule.of(student)(ids, documents).numpy()
+        return head_of(model).logits(states(model, tokens(packed, np.arange(len(packed.ids_NT))))[0]).numpy()

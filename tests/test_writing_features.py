@@ -26,7 +26,7 @@ from minikin.base.types import Packed, Student
 from minikin.cli import app
 from minikin.data.generate import Corpus
 from minikin.feed.align import matched
-from minikin.feed.causal import CausalModule, student_of
+from minikin.feed.causal import model_of, student_of
 from minikin.feed.speech import Speaker
 from minikin.package import transformers
 from minikin.recipe.read import read
@@ -125,7 +125,7 @@ def test_a_teacher_in_the_students_tokens_says_what_it_says_of_them(place, tmp_p
     of_V = np.array([table[piece] for piece, _ in sorted(pieces.items(), key=lambda item: item[1])])
     with torch.no_grad():
         mine, its = (
-            CausalModule.of(model)(torch.tensor(ids[None].astype(np.int64)), torch.ones(1, len(ids), dtype=torch.long))
+            model_of(model)(input_ids=torch.tensor(ids[None].astype(np.int64))).logits
             for model, ids in ((teacher, text), (whole, of_V[text]))
         )
     torch.testing.assert_close(mine, its[..., torch.from_numpy(of_V)], rtol=1e-4, atol=1e-4)

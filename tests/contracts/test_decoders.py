@@ -13,13 +13,12 @@ from minikin.base import decoders
 from minikin.base.errors import UserError
 from minikin.base.types import Saliency
 from minikin.compress import prune_decoder
-from minikin.feed.causal import CausalModule
+from minikin.feed.causal import model_of
 from minikin.package import transformers as package
 from minikin.students.decoder import probe
 
 FAMILIES = list(causal.FAMILIES)
 IDS = torch.randint(3, 300, (2, 9), generator=torch.Generator().manual_seed(0))
-ONE = torch.ones(2, 9, dtype=torch.int32)
 
 
 def scored(shape, seed=0):
@@ -34,7 +33,7 @@ def scored(shape, seed=0):
 
 @torch.no_grad()
 def answers(student):
-    return CausalModule.of(student)(IDS, ONE)
+    return model_of(student)(input_ids=IDS).logits
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -103,27 +102,6 @@ def test_units_that_do_nothing_are_found_and_cutting_them_changes_nothing(family
     assert torch.allclose(answers(cut), answers(idle), atol=1e-4)
 
 
-def test_states_project_to_the_logits_and_show_every_layer():
-    module = CausalModule.of(causal.student("gemma2"))
-    with torch.no_grad():
-        last, hidden = module.states(IDS, ONE, inside=True)
-        assert torch.equal(module.project(last), module(IDS, ONE))
-    assert len(hidden) == 5
-
-
-@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_neox"])
-def test_packed_rows_are_their_documents_alone(family):
-    student, packed = causal.student(family), causal.rows()
-    together = causal.logits(student, packed)
-    module = CausalModule.of(student)
-    for row in range(len(packed.ids_NT)):
-        for number in range(1, int(packed.documents_NT[row].max()) + 1):
-            mine = packed.documents_NT[row] == number
-            with torch.no_grad():
-                alone = module.model(torch.from_numpy(packed.ids_NT[row][mine][None]).long()).logits[0].numpy()
-            assert np.allclose(together[row][mine], alone, atol=1e-4)
-
-
 @pytest.mark.parametrize(
     ("family", "shape", "words"),
     [
@@ -156,4 +134,4 @@ def test_weights_that_do_not_fit_are_refused():
     student = causal.student()
     fewer = replace(student, tensors={k: v for k, v in student.tensors.items() if "norm" not in k})
     with pytest.raises(UserError, match="missing"):
-        CausalModule.of(fewer)
+        model_of(fewer)

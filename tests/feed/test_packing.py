@@ -1,11 +1,9 @@
 import numpy as np
-import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from minikin.base.types import Ragged
-from minikin.feed.packing import Documents, attention, opened, pack
+from minikin.feed.packing import Documents, opened, pack
 
 
 def made(lengths, seed=0):
@@ -54,36 +52,3 @@ def test_the_seed_decides_and_nothing_else(tmp_path):
     for name in ("ids_NT", "documents_NT", "learnt_NT"):
         assert np.array_equal(getattr(mapped, name), getattr(one, name))
         assert np.array_equal(getattr(opened(tmp_path / "rows"), name), getattr(one, name))
-
-
-def test_attention_stays_in_the_document_and_positions_restart():
-    mask, positions = attention(torch.tensor([[1, 1, 2, 2, 2, 0]]))
-    assert positions.tolist() == [[0, 1, 0, 1, 2, 0]]
-    assert mask[0, 0].int().tolist() == [
-        [1, 0, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0, 0],
-        [0, 0, 1, 0, 0, 0],
-        [0, 0, 1, 1, 0, 0],
-        [0, 0, 1, 1, 1, 0],
-        [0, 0, 0, 0, 0, 1],
-    ]
-
-
-@pytest.mark.parametrize("kind", ["llama", "gpt_neox"])
-def test_a_packed_row_gives_the_logits_of_its_documents_alone(kind):
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, vocab_size=40, **sizes)).eval()
-    packed = pack(made([5, 4, 6, 3]), 10)
-    ids, documents = torch.from_numpy(packed.ids_NT).long(), torch.from_numpy(packed.documents_NT)
-    mask, positions = attention(documents)
-    with torch.no_grad():
-        together = model(input_ids=ids, attention_mask=mask, position_ids=positions).logits
-        assert torch.isfinite(together).all()
-        for row in range(len(ids)):
-            for number in range(1, int(documents[row].max()) + 1):
-                mine = documents[row] == number
-                alone = model(input_ids=ids[row][mine][None]).logits[0]
-                assert torch.allclose(together[row][mine], alone, atol=1e-5)

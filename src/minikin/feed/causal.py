@@ -1,24 +1,18 @@
-"""Decoders as torch modules: any causal model of transformers, fed with packed rows, and its way back to a value.
-
-Teachers and students share it: both are asked for the logits, or for the states that a loss projects in chunks.
-"""
+"""Decoders between two forms: a plain value, and a causal model of transformers (which feed/decoder.py runs)."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from minikin.base.errors import UserError
 from minikin.base.types import Array, Student
-from minikin.feed.packing import attention
 
 NOT_CONFIG: Final = frozenset(
     {
@@ -39,62 +33,21 @@ NOT_CONFIG: Final = frozenset(
 """What transformers adds to a configuration and what says nothing of the model."""
 
 
-class CausalModule(nn.Module):
-    """A causal model over packed rows: tokens see their own document alone, and positions restart with it."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-
-    @classmethod
-    def of(cls, student: Student) -> CausalModule:
-        """The module of a decoder's weights. Raises UserError when they don't fit the configuration."""
-        model = AutoModelForCausalLM.from_config(_config(student.config), dtype=torch.float32)
-        tensors = {name: torch.from_numpy(np.array(t)) for name, t in student.dequantized().tensors.items()}
-        try:
-            missing, unknown = model.load_state_dict(tensors, strict=False)
-        except RuntimeError as error:
-            raise UserError(f"The decoder's weights do not fit its configuration: {error}") from error
-        missing = [name for name in missing if name not in _tied(model)]
-        if missing or unknown:
-            raise UserError(
-                f"The decoder's weights do not fit its configuration: missing {missing[:4]}, unknown {unknown[:4]}."
-            )
-        model.tie_weights()
-        return cls(model.eval())
-
-    def states(self, ids_BT: Tensor, documents_BT: Tensor, *, inside: bool = False) -> tuple[Tensor, Sequence[Tensor]]:
-        """Last states (B, T, H), normalised as the output reads them, and with `inside` those of every layer,
-        embeddings first."""
-        mask, positions_BT = attention(documents_BT)
-        if self.model.config._attn_implementation == "eager":
-            # the eager implementation adds the mask to the scores
-            lowest = torch.finfo(self.model.dtype).min
-            mask = torch.zeros(mask.shape, dtype=self.model.dtype, device=mask.device).masked_fill(~mask, lowest)
-        out = self.model.base_model(
-            input_ids=ids_BT.long(),
-            attention_mask=mask,
-            position_ids=positions_BT,
-            use_cache=False,
-            output_hidden_states=inside,
+def model_of(student: Student) -> Any:
+    """The model of a decoder's weights, ready to be asked. Raises UserError when they don't fit the configuration."""
+    model = AutoModelForCausalLM.from_config(_config(student.config), dtype=torch.float32)
+    tensors = {name: torch.from_numpy(np.array(t)) for name, t in student.dequantized().tensors.items()}
+    try:
+        missing, unknown = model.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        raise UserError(f"The decoder's weights do not fit its configuration: {error}") from error
+    missing = [name for name in missing if name not in _tied(model)]
+    if missing or unknown:
+        raise UserError(
+            f"The decoder's weights do not fit its configuration: missing {missing[:4]}, unknown {unknown[:4]}."
         )
-        return out.last_hidden_state, out.hidden_states or ()
-
-    def project(self, states: Tensor) -> Tensor:
-        """Logits (..., V) of states (..., H), scaled and capped as the family does."""
-        config = self.model.config
-        logits: Tensor = self.model.get_output_embeddings()(states)
-        logits = logits / getattr(config, "logits_scaling", 1.0)
-        cap = getattr(config, "final_logit_softcapping", None)
-        return logits if cap is None else torch.tanh(logits / cap) * cap
-
-    def forward(self, ids_BT: Tensor, documents_BT: Tensor) -> Tensor:
-        """Logits (B, T, V) of the token after each."""
-        return self.project(self.states(ids_BT, documents_BT)[0])
-
-    def to_student(self, like: Student) -> Student:
-        """Return the trained weights as a value."""
-        return replace(like, tensors=state(self.model), scheme="fp32")
+    model.tie_weights()
+    return model.eval()
 
 
 def student_of(

@@ -1,4 +1,4 @@
-"""Documents packed into rows of equal length, and the attention that keeps them apart.
+"""Documents packed into rows of equal length.
 
 Each row is filled with whole documents by best fit (the longest first, each into the row with the least room that
 takes it), so that little is padded; documents longer than a row are cut, and each part starts anew.
@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
 from minikin.base import atomic
 from minikin.base.types import Array, Packed, Ragged
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 FIELDS: Final = {"ids": np.int32, "learnt": np.bool_}
 ROWS: Final = {"ids": np.int32, "documents": np.int32, "learnt": np.bool_}
@@ -70,27 +67,6 @@ def pack(documents: Documents, length: int, *, seed: int = 0, folder: Path | Non
 def opened(folder: Path) -> Packed:
     """Open rows that `pack` wrote, memory-mapped."""
     return Packed(*(_mapped(folder / f"{name}.npy") for name in ROWS))
-
-
-def attention(documents_BT: Tensor) -> tuple[Tensor, Tensor]:
-    """Mask (B, 1, T, T), true where a token may look, and positions (B, T), which restart with each document.
-
-    A token looks at itself and at those before it in its own document; padding looks at itself alone, so that no
-    softmax is over nothing. transformers takes both as `attention_mask` (with its fused attention) and
-    `position_ids`.
-    """
-    import torch
-
-    length = documents_BT.shape[1]
-    places_T = torch.arange(length, device=documents_BT.device)
-    same_BTT = documents_BT[:, :, None] == documents_BT[:, None, :]
-    before_TT = places_T[:, None] >= places_T[None, :]
-    itself_TT = torch.eye(length, dtype=torch.bool, device=documents_BT.device)
-    mask_BTT = (same_BTT & before_TT & (documents_BT > 0)[:, :, None]) | itself_TT
-    begins_BT = torch.ones_like(documents_BT, dtype=torch.bool)
-    begins_BT[:, 1:] = documents_BT[:, 1:] != documents_BT[:, :-1]
-    begun_BT = torch.where(begins_BT, places_T, 0).cummax(dim=1).values
-    return mask_BTT[:, None], places_T - begun_BT
 
 
 def _mapped(path: Path) -> Array:

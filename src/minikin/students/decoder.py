@@ -12,7 +12,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from minikin.base import decoders
 from minikin.base.types import Array, Packed, Saliency, Student
-from minikin.feed.causal import CausalModule, student_of
+from minikin.feed.causal import model_of, student_of
+from minikin.feed.decoder import states
+from minikin.feed.rows import tokens
 from minikin.students.seen import Seen
 
 
@@ -70,18 +72,18 @@ def probe(student: Student, samples: Packed, batch: int = 4) -> Saliency:
     """
     layout = decoders.layout(student.config)
     shape = layout.sizes(student.config)
-    module = CausalModule.of(student)
+    model = model_of(student)
     seen = Seen(shape.layers)
     handles = []
     for i in range(shape.layers):
-        layer = module.model.get_submodule(f"{layout.layers}.{i}")
+        layer = model.get_submodule(f"{layout.layers}.{i}")
         norms = [layer.get_submodule(name) for name in layout.norms]
         outs = [layer.get_submodule(name) for name in (layout.heads_out, layout.neurons_out)]
         handles.append(seen.watch(i, layer, outs[0], outs[1], norms))
     for start in range(0, len(samples.ids_NT), batch):
-        documents_BT = torch.from_numpy(np.array(samples.documents_NT[start : start + batch]))
-        seen.mask_BT = documents_BT > 0
-        module.states(torch.from_numpy(np.array(samples.ids_NT[start : start + batch])), documents_BT)
+        rows = tokens(samples, np.arange(start, min(start + batch, len(samples.ids_NT))))
+        seen.mask_BT = rows.documents_BT > 0
+        states(model, rows)
     for handle in chain.from_iterable(handles):
         handle.remove()
     tensors = student.dequantized().tensors

@@ -20,7 +20,7 @@ from minikin.students.static import StaticModule, features_width
 def to_module(student: Student, *, inside: bool = False) -> EncoderModule | StaticModule:
     """The module that trains a classifier; `inside` makes an encoder return hidden states, attention and relations.
 
-    A decoder's module is feed.causal.CausalModule.
+    A decoder becomes a model of transformers (feed/causal.py).
     """
     if student.family == "static":
         return StaticModule(student)

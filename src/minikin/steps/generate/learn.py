@@ -13,7 +13,7 @@ from minikin.base import atomic, digest
 from minikin.base.types import Packed, Progress, Student, TokenSignals
 from minikin.compress import prune_decoder
 from minikin.feed.align import matched
-from minikin.feed.causal import CausalModule
+from minikin.feed.causal import model_of, state
 from minikin.feed.decoder import Asked
 from minikin.recipe import ladder
 from minikin.recipe.consistent import PEOPLES
@@ -146,16 +146,14 @@ def trained(
 
     `train` says how a student is trained beside its settings, with adapters, which are merged, or checkpointing.
     """
-    module = CausalModule.of(student)
+    model = model_of(student)
     adapter = train.adapter if train else None
     if adapter:
         scale = (adapter.alpha or 2 * adapter.rank) / adapter.rank
-        beside = adapters.adapted(
-            module.model, adapter.rank, scale=scale, dora=adapter.kind == "dora", seed=settings.seed
-        )
+        beside = adapters.adapted(model, adapter.rank, scale=scale, dora=adapter.kind == "dora", seed=settings.seed)
     with threads(build.threads):
         history = distil(
-            module.model,
+            model,
             rows.train,
             objectives,
             settings,
@@ -168,8 +166,8 @@ def trained(
             progress=progress,
         )
     if adapter:
-        module.model = adapters.merged(beside)
-    return module.to_student(student), history
+        model = adapters.merged(beside)
+    return replace(student, tensors=state(model), scheme="fp32"), history
 
 
 def asked(build: Build, teacher: Student, rows: Rows) -> TokenSignals | Student:
@@ -189,10 +187,9 @@ def asked(build: Build, teacher: Student, rows: Rows) -> TokenSignals | Student:
 
     def do(out: Path, scratch: Path, progress: Progress) -> None:
         with threads(build.threads):
-            model = CausalModule.of(teacher).model
-            token_signals.collect(
-                Asked(model, digest=weights), its.train, out, kept, scratch=scratch / "shards", progress=progress
-            )
+            its_model = Asked(model_of(teacher), digest=weights)
+            shards = scratch / "shards"
+            token_signals.collect(its_model, its.train, out, kept, scratch=shards, progress=progress)
 
     words = f"asking about {int(np.asarray(its.train.learnt_NT).sum()):,} tokens"
     found = token_signals.read(build.step("signals", "signals", inputs, words, do), its.train)
@@ -283,7 +280,7 @@ def distilled(
     )
 
     def do(out: Path, scratch: Path, progress: Progress) -> None:
-        source = Asked(CausalModule.of(said).model) if isinstance(said, Student) else said
+        source = Asked(model_of(said)) if isinstance(said, Student) else said
         student, history = trained(
             build,
             before,

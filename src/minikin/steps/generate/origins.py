@@ -15,9 +15,10 @@ from minikin.compress import vocabulary
 from minikin.compress.pieces import FAMILIES
 from minikin.data.generate import Corpus
 from minikin.feed.align import align
+from minikin.feed.speech import Speaker
 from minikin.steps.context import Build
 from minikin.steps.generate import material, shipping
-from minikin.teachers.causal import CausalTeacher
+from minikin.teachers import causal
 from minikin.teachers.resolve import Checkpoint, resolve
 
 PROBE_TEXTS = 256
@@ -77,12 +78,12 @@ def found(
 
 def _read(build: Build, corpus: Corpus, checkpoint: Checkpoint, whose: str) -> _Read:
     with build.stages.stage(whose, "its vocabulary"):
-        came = CausalTeacher(checkpoint, build.recipe.data.max_length)
-        shipping.refuse_unknown(came.tokenizer_json, came.module.model.config.to_dict(), whose)
-        whole = came.as_student()
+        whole = causal.read(checkpoint, build.recipe.data.max_length)
+        shipping.refuse_unknown(whole.tokenizer_json, whole.config, whose)
         if not vocabulary.can_trim(whole.tokenizer_json, tuple(FAMILIES)):
             return _Read(whole, whole, np.arange(int(whole.config["vocab_size"])))
-        ids = [spoken.ids_T for spoken in material.spoken(came.speaker, corpus, corpus.data.train.texts)]
+        speaker = Speaker(whole.tokenizer_json, whole.tokenizer_config)
+        ids = [spoken.ids_T for spoken in material.spoken(speaker, corpus, corpus.data.train.texts)]
         kept, kept_ids = vocabulary.trim(
             whole.tokenizer_json, [], keep=build.recipe.student.vocabulary, ids=np.concatenate(ids)
         )

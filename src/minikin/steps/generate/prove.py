@@ -15,7 +15,7 @@ from minikin.base import atomic, digest, machine
 from minikin.base.types import Progress, Student
 from minikin.data.generate import Corpus
 from minikin.equations import intervals
-from minikin.feed.causal import CausalModule
+from minikin.feed.causal import model_of
 from minikin.measure import writing
 from minikin.measure.writing import Nearest, Written
 from minikin.recipe.read import dump
@@ -103,14 +103,14 @@ def _quoted(said: Sequence[str], answers: Sequence[str], seed: int) -> Subject:
 def parity(kin: Author, trained: Student, corpus: Corpus, wanted: int) -> dict[str, Any]:
     """The shipped file against the training-time model: the likeliest next token after each of the same texts."""
     texts = [corpus.data.test.texts[i] for i in range(min(wanted, len(corpus.data.test)))]
-    module = CausalModule.of(trained)
+    model = model_of(trained)
     same, nats = [], []
     for spoken in kin.spoken(texts, corpus.kind):
         ids_T = spoken.ids_T[: kin.generator.context]
         wanted_T = spoken.learnt_T[: len(ids_T)][1:]
         with torch.inference_mode():
             ids_1T = torch.from_numpy(np.asarray(ids_T, np.int64))[None]
-            log_p_TV = module(ids_1T, torch.ones_like(ids_1T))[0].log_softmax(-1)
+            log_p_TV = model(input_ids=ids_1T).logits[0].log_softmax(-1)
         theirs_T = log_p_TV[:-1].gather(-1, ids_1T[0, 1:, None])[:, 0].numpy()[wanted_T]
         ours_T = np.asarray(kin.generator.logprobs([int(i) for i in ids_T]))[wanted_T]
         nats.append(np.abs(ours_T - theirs_T))

@@ -14,7 +14,7 @@ from minikin.base.joined import evenly
 from minikin.base.types import Array, Student
 from minikin.compress.importance import importance
 from minikin.data.generate import Corpus
-from minikin.feed.causal import CausalModule
+from minikin.feed.causal import model_of
 from minikin.feed.speech import Speaker
 from minikin.measure import writing
 from minikin.package import decoder_kin
@@ -177,7 +177,7 @@ def importance_of(student: Student, corpus: Corpus) -> dict[str, Array]:
     split = corpus.data.calibration if len(corpus.data.calibration) else corpus.data.train
     documents = material.spoken(speaker, corpus, evenly(split.texts, IMPORTANCE_TEXTS))
     ids = [spoken.ids_T[: student.max_length].tolist() for spoken in documents if len(spoken.ids_T) > 1]
-    return importance(CausalModule.of(student).model, ids)
+    return importance(model_of(student), ids)
 
 
 def scheme_for(
