@@ -15,16 +15,15 @@ from minikin.measure import baselines, compare, speed
 from minikin.measure.footprint import teacher_size_mib
 from minikin.measure.quality import Quality, quality
 from minikin.recipe.schema import Recipe
-from minikin.report import words
 from minikin.runtimes import Kin
 from minikin.runtimes import open as open_kin
+from minikin.steps import verdict as gates
 from minikin.steps.context import Build, Material
 from minikin.steps.teach import threads
 from minikin.students.module import TorchRuntime
 from minikin.teachers.local import LocalTeacher
 
 SPEED_TEXTS = 256
-KEYS = ("teacher", "student", "student_without_teacher", "tfidf")
 
 
 @dataclass
@@ -124,42 +123,14 @@ def verdict(
     recipe: Recipe, found: Mapping[str, Subject], same: Mapping[str, Any], memory_mib: float | None = None
 ) -> dict[str, Any]:
     """Pass or fail against the recipe, with the reasons and what came nearest."""
-    student, teacher, lexical = found["student"], found.get("teacher"), found["tfidf"]
-    reasons = []
-    budget = recipe.budget
-    if budget.size_mib and student.size_mib > budget.size_mib:
-        reasons.append(f"size is {student.size_mib:.3f} MiB, the budget {budget.size_mib:g} MiB")
-    if budget.latency_ms_p95 and student.latency_ms_p95 > budget.latency_ms_p95:
-        reasons.append(f"p95 latency is {student.latency_ms_p95:.3f} ms, the budget {budget.latency_ms_p95:g} ms")
-    if budget.memory_mib and memory_mib is not None and memory_mib > budget.memory_mib:
-        reasons.append(f"a fresh process takes {memory_mib:.0f} MiB of memory, the budget {budget.memory_mib:g} MiB")
-    retention = gap = size_ratio = speed_ratio = None
-    if teacher is not None:
-        retention = student.quality.accuracy / max(teacher.quality.accuracy, 1e-9)
-        above = teacher.quality.accuracy - lexical.quality.accuracy
-        gap = (student.quality.accuracy - lexical.quality.accuracy) / above if above > 0 else None
-        size_ratio = teacher.size_mib / student.size_mib
-        speed_ratio = teacher.latency_ms_p50 / student.latency_ms_p50
-        if budget.keep and retention < budget.keep:
-            needed = budget.keep * teacher.quality.accuracy
-            reasons.append(
-                f"it keeps {retention:.1%} of the teacher's accuracy, the recipe asks for {budget.keep:.1%} "
-                f"(accuracy {student.quality.accuracy:.1%}, needed {needed:.1%})"
-            )
-    flips = 1.0 - same["label_agreement"]
-    if flips > recipe.gate.max_flips:
-        reasons.append(
-            f"the shipped file answers {flips:.1%} of {same['texts']} texts otherwise than the trained model "
-            f"(at most {recipe.gate.max_flips:.1%})"
-        )
-    return {
-        "passed": not reasons,
-        "retention": retention,
-        "gap_closed": gap,
-        "size_ratio": size_ratio,
-        "speed_ratio": speed_ratio,
-        "reasons": reasons,
-    }
+    flips, most = 1.0 - same["label_agreement"], recipe.gate.max_flips
+    apart = (
+        f"the shipped file answers {flips:.1%} of {same['texts']} texts otherwise than the trained model "
+        f"(at most {most:.1%})"
+    )
+    rows = {name: subject.row() for name, subject in found.items()}
+    scores = {name: subject.quality.accuracy for name, subject in found.items()}
+    return gates.verdict(recipe, rows, scores, "accuracy", apart if flips > most else "", memory_mib=memory_mib)
 
 
 def notes(found: Mapping[str, Subject], labels_N: Array, seed: int) -> list[str]:
@@ -240,26 +211,18 @@ def story(
         for name, subject in found.items()
         if name != "student"
     }
-    counts = {k: len(getattr(data, k)) for k in ("train", "validation", "calibration", "test", "unlabelled")}
-    told = {
-        "name": build.recipe.name or build.out.name,
-        "task": build.recipe.task,
-        "passed": gate["passed"],
-        "reasons": [*gate["reasons"], *build.notes],
-        "labels": list(labels),
-        "measurements": {name: found[name].row() if name in found else None for name in KEYS},
-        "gate": dict(gate),
-        "paired": paired,
-        "parity": dict(same),
-        "per_class": compare.per_class(student, teacher, labels_N, labels),
-        "confusions": compare.confusions(student, teacher, labels_N, labels),
-        "calibration": compare.calibration(student, labels_N, float(extra.get("temperature", 1.0))),
-        "differences": compare.differences(student, teacher, data.test.texts, labels_N, labels) if teacher else [],
-        "data": {
-            "counts": {**counts, "augmented": material.augmented},
-            "faults": [{"kind": f.kind, "message": f.message, "rows": list(f.rows)} for f in data.faults],
-        },
-        "budget": build.recipe.budget.model_dump(),
+    told = gates.story(
+        build,
+        data,
+        {name: subject.row() for name, subject in found.items()},
+        gate,
+        same,
+        paired=paired,
+        per_class=compare.per_class(student, teacher, labels_N, labels),
+        confusions=compare.confusions(student, teacher, labels_N, labels),
+        calibration=compare.calibration(student, labels_N, float(extra.get("temperature", 1.0))),
+        differences=compare.differences(student, teacher, data.test.texts, labels_N, labels) if teacher else [],
         **extra,
-    }
-    return {**told, "verdict": words.verdict(told)}
+    )
+    told["data"]["counts"]["augmented"] = material.augmented
+    return told

@@ -20,14 +20,13 @@ from minikin.measure import writing
 from minikin.measure.writing import Nearest, Written
 from minikin.recipe.read import dump
 from minikin.recipe.schema import Recipe
-from minikin.report import words
 from minikin.runtimes.author import Author
+from minikin.steps import verdict as gates
 from minikin.steps.context import Build
 from minikin.steps.generate.ask import MOST_PROMPTS, Told
 from minikin.steps.generate.material import prompts
 from minikin.steps.generate.ship import likelihood, packaged_aside
 
-KEYS: Final = ("teacher", "student", "student_without_teacher", "tfidf")
 EXAMPLES: Final = 40
 AGREEMENT: Final = "The test has no people's answers: its figures are agreement with the teacher, not correctness."
 
@@ -153,6 +152,8 @@ def judged(
         build.notes += [AGREEMENT] if told.agreement else []
         build.notes += notes(found, build.recipe.seed)
         more = {
+            "kind": corpus.kind,
+            "differences": _wrong(corpus, found),
             "front": [_measured(row, found["student"].row) for row in tried["front"]],
             "mixes": tried["mixes"],
             "agreement": told.agreement,
@@ -160,7 +161,8 @@ def judged(
             "seeds": {"recipe": build.recipe.seed, "student": build.student_seed},
             "machine": stamp,
         }
-        atomic.write_json(out / "story.json", story(build, corpus, found, gate, same, more))
+        rows = {name: subject.row for name, subject in found.items()}
+        atomic.write_json(out / "story.json", gates.story(build, corpus.data, rows, gate, same, **more))
 
     folder = build.step("gate", "gate", inputs, "measuring the packaged file beside the rest", do)
     found: dict[str, Any] = json.loads((folder / "story.json").read_text(encoding="utf-8"))
@@ -178,43 +180,14 @@ def verdict(
     recipe: Recipe, found: Mapping[str, Subject], same: Mapping[str, Any], *, agreement: bool = False
 ) -> dict[str, Any]:
     """Pass or fail against the recipe, with the reasons and what came nearest; with `agreement`, to the teacher."""
-    student, teacher, lexical, budget = found["student"], found.get("teacher"), found.get("tfidf"), recipe.budget
-    reasons = []
-    if budget.size_mib and student.row["size_mib"] > budget.size_mib:
-        reasons.append(f"size is {student.row['size_mib']:.3f} MiB, the budget {budget.size_mib:g} MiB")
-    p95 = student.row.get("latency_ms_p95")
-    if budget.latency_ms_p95 and p95 is not None and p95 > budget.latency_ms_p95:
-        reasons.append(f"p95 latency is {p95:.1f} ms an answer, the budget {budget.latency_ms_p95:g} ms")
-    retention = gap = size_ratio = speed_ratio = None
-    if teacher is not None:
-        retention = student.score / max(teacher.score, 1e-9)
-        if lexical is not None and teacher.score > lexical.score:
-            gap = (student.score - lexical.score) / (teacher.score - lexical.score)
-        if "size_mib" in teacher.row:
-            size_ratio = teacher.row["size_mib"] / student.row["size_mib"]
-        if p95 is not None and "latency_ms_p50" in teacher.row:
-            speed_ratio = teacher.row["latency_ms_p50"] / student.row["latency_ms_p50"]
-        if budget.keep and retention < budget.keep:
-            what = "exact answers" if student.written is not None else "likelihood (one over the perplexity)"
-            reasons.append(f"it keeps {retention:.1%} of the teacher's {what}, the recipe asks for {budget.keep:.1%}")
-    elif agreement and budget.keep and student.score < budget.keep:
-        reasons.append(
-            f"it gives the teacher's answer to {student.score:.1%} of the test, the recipe asks for {budget.keep:.1%}"
-        )
-    drift = abs(float(same["perplexity_ratio"]) - 1.0)
-    if drift > recipe.gate.max_flips:
-        reasons.append(
-            f"the shipped file's perplexity is {drift:.1%} off the trained model's on {same['texts']} texts "
-            f"(at most {recipe.gate.max_flips:.1%})"
-        )
-    return {
-        "passed": not reasons,
-        "retention": retention,
-        "gap_closed": gap,
-        "size_ratio": size_ratio,
-        "speed_ratio": speed_ratio,
-        "reasons": reasons,
-    }
+    drift, most = abs(float(same["perplexity_ratio"]) - 1.0), recipe.gate.max_flips
+    apart = (
+        f"the shipped file's perplexity is {drift:.1%} off the trained model's on {same['texts']} texts "
+        f"(at most {most:.1%})"
+    )
+    rows, scores = ({name: getattr(s, part) for name, s in found.items()} for part in ("row", "score"))
+    quality = "exact answers" if found["student"].written is not None else "likelihood (one over the perplexity)"
+    return gates.verdict(recipe, rows, scores, quality, apart if drift > most else "", agreement=agreement)
 
 
 def notes(found: Mapping[str, Subject], seed: int) -> list[str]:
@@ -236,38 +209,6 @@ def notes(found: Mapping[str, Subject], seed: int) -> list[str]:
                 f"{alone.written.exact_N.mean():.1%}."
             )
     return said
-
-
-def story(
-    build: Build,
-    corpus: Corpus,
-    found: Mapping[str, Subject],
-    gate: Mapping[str, Any],
-    same: Mapping[str, Any],
-    extra: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Everything that the report tells, as plain values."""
-    data = corpus.data
-    counts = {k: len(getattr(data, k)) for k in ("train", "validation", "calibration", "test", "unlabelled")}
-    told = {
-        "name": build.recipe.name or build.out.name,
-        "task": build.recipe.task,
-        "kind": corpus.kind,
-        "passed": gate["passed"],
-        "reasons": [*gate["reasons"], *build.notes],
-        "labels": [],
-        "measurements": {name: found[name].row if name in found else None for name in KEYS},
-        "gate": dict(gate),
-        "parity": dict(same),
-        "differences": _wrong(corpus, found),
-        "data": {
-            "counts": counts,
-            "faults": [{"kind": f.kind, "message": f.message, "rows": list(f.rows)} for f in data.faults],
-        },
-        "budget": build.recipe.budget.model_dump(),
-        **extra,
-    }
-    return {**told, "verdict": words.verdict(told)}
 
 
 def _wrong(corpus: Corpus, found: Mapping[str, Subject]) -> list[dict[str, Any]]:
