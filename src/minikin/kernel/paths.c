@@ -27,6 +27,7 @@ typedef int8_t b16 __attribute__((vector_size(16)));
 
 typedef float f4 __attribute__((vector_size(16), may_alias));
 typedef int32_t i4 __attribute__((vector_size(16)));
+typedef f4 f4_anywhere __attribute__((aligned(4), may_alias));
 typedef f16 f16_anywhere __attribute__((aligned(4), may_alias));
 typedef b16 b16_anywhere __attribute__((aligned(1), may_alias));
 typedef uint8_t u16_anywhere __attribute__((vector_size(16), aligned(1), may_alias));
@@ -35,6 +36,8 @@ static const i16 lanes_16 = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 1
 
 #define load(at) (*(const f16_anywhere *)(const void *)(at))
 #define store(at, value) (*(f16_anywhere *)(void *)(at) = (value))
+#define load4(at) (*(const f4_anywhere *)(const void *)(at))
+#define store4(at, value) (*(f4_anywhere *)(void *)(at) = (value))
 #define spread(x) ((f16){0} + (float)(x))
 #define larger(a, b) ((f16)(((i16)(a) & ((a) > (b))) | ((i16)(b) & ~((a) > (b)))))
 #define larger4(a, b) ((f4)(((i4)(a) & ((a) > (b))) | ((i4)(b) & ~((a) > (b)))))
@@ -311,162 +314,99 @@ MK_NARROW static void dot4_avx2(const uint8_t *weights, const float *bias_16, co
 #define MK_TARGET MK_NARROW
 #include "path.inc"
 
-#elif defined(MK_ARM64)
+#elif defined(MK_ARM64) || defined(MK_WASM)
 
-/* ---- NEON: with the dot product where the compiler may use it, else by widening ---- */
+/* ---- four sums at a time: NEON, with the dot product where the compiler may use it, and WebAssembly SIMD ---- */
 
-MK_INLINE int32x4_t dot_4x4(int32x4_t sum, int8x16_t w, int8x16_t q)
+#if defined(MK_ARM64)
+typedef int8x16_t fours; /* four bytes, four times */
+
+MK_INLINE fours four(const int8_t *q)
 {
+    int32_t bits;
+    memcpy(&bits, q, 4);
+    return vreinterpretq_s8_s32(vdupq_n_s32(bits));
+}
+
+MK_INLINE i4 dot_4x4(i4 sum, b16 weights, fours q)
+{
+    const int8x16_t w = (int8x16_t)weights;
 #if defined(__ARM_FEATURE_DOTPROD)
-    return vdotq_s32(sum, w, q);
+    return (i4)vdotq_s32((int32x4_t)sum, w, q);
 #else
     const int16x8_t low = vmull_s8(vget_low_s8(w), vget_low_s8(q)), high = vmull_s8(vget_high_s8(w), vget_high_s8(q));
-    return vaddq_s32(sum, vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)));
+    return sum + (i4)vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high));
 #endif
 }
+#else
+typedef v128_t fours; /* four bytes in 16 bits each, twice */
 
-MK_INLINE int8x16_t four(const int8_t *q)
-{
-    int32_t bytes;
-    memcpy(&bytes, q, 4);
-    return vreinterpretq_s8_s32(vdupq_n_s32(bytes));
-}
-
-static void dot8_neon(const uint8_t *weights, const float *scale_16, const float *bias_16, const int8_t *q_TK,
-                      const float *scale_T, const int32_t *sum_TG, int groups, int tokens, float *y_TN, int stride)
-{
-    const uint8x16_t flip = vdupq_n_u8(128);
-    (void)sum_TG;
-    for (int t = 0; t < tokens; t++) {
-        const int8_t *q = q_TK + (size_t)t * (size_t)groups * MK_GROUP;
-        int32x4_t dot[4] = {vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0)};
-        for (int quad = 0; quad < groups * 8; quad++) {
-            const int8x16_t a = four(q + quad * 4);
-            for (int part = 0; part < 4; part++)
-                dot[part] = dot_4x4(
-                    dot[part], vreinterpretq_s8_u8(veorq_u8(vld1q_u8(weights + (size_t)quad * 64 + part * 16), flip)), a);
-        }
-        for (int part = 0; part < 4; part++) {
-            const float32x4_t scale = vmulq_n_f32(vld1q_f32(scale_16 + part * 4), scale_T[t]);
-            vst1q_f32(y_TN + (size_t)t * (size_t)stride + part * 4,
-                      vaddq_f32(vmulq_f32(vcvtq_f32_s32(dot[part]), scale), vld1q_f32(bias_16 + part * 4)));
-        }
-    }
-}
-
-static void dot4_neon(const uint8_t *weights, const float *bias_16, const int8_t *q_TK, const float *scale_T,
-                      const int32_t *sum_TG, int groups, int tokens, float *y_TN, int stride)
-{
-    const uint8x16_t low = vdupq_n_u8(15);
-    for (int t = 0; t < tokens; t++) {
-        const int8_t *q = q_TK + (size_t)t * (size_t)groups * MK_GROUP;
-        float32x4_t y[4] = {vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0)};
-        for (int g = 0; g < groups; g++) {
-            const uint8_t *block = weights + (size_t)g * 288;
-            int32x4_t dot[4];
-            for (int part = 0; part < 4; part++)
-                dot[part] = vdupq_n_s32(-8 * sum_TG[t * (groups + 1) + g]);
-            for (int j = 0; j < 4; j++) {
-                const int8x16_t a = four(q + g * 32 + j * 8), b = four(q + g * 32 + j * 8 + 4);
-                for (int part = 0; part < 4; part++) {
-                    const uint8x16_t pairs = vld1q_u8(block + j * 64 + part * 16);
-                    dot[part] = dot_4x4(dot[part], vreinterpretq_s8_u8(vandq_u8(pairs, low)), a);
-                    dot[part] = dot_4x4(dot[part], vreinterpretq_s8_u8(vshrq_n_u8(pairs, 4)), b);
-                }
-            }
-            for (int part = 0; part < 4; part++) {
-                float scale_4[4];
-                for (int i = 0; i < 4; i++)
-                    scale_4[i] = mk_half(block + 256 + (part * 4 + i) * 2);
-                y[part] = vaddq_f32(y[part], vmulq_f32(vcvtq_f32_s32(dot[part]), vld1q_f32(scale_4)));
-            }
-        }
-        for (int part = 0; part < 4; part++)
-            vst1q_f32(y_TN + (size_t)t * (size_t)stride + part * 4,
-                      vaddq_f32(vmulq_n_f32(y[part], scale_T[t]), vld1q_f32(bias_16 + part * 4)));
-    }
-}
-
-#define MK_PATH neon
-#define MK_TARGET
-#include "path.inc"
-
-#elif defined(MK_WASM)
-
-/* ---- WebAssembly SIMD: bytes widened to 16 bits and multiplied in pairs ---- */
-
-MK_INLINE v128_t dot_4x4(v128_t sum, v128_t w_s8, v128_t q_s16) /* q: four bytes widened, twice */
-{
-    const v128_t low = wasm_i32x4_dot_i16x8(wasm_i16x8_extend_low_i8x16(w_s8), q_s16);
-    const v128_t high = wasm_i32x4_dot_i16x8(wasm_i16x8_extend_high_i8x16(w_s8), q_s16);
-    return wasm_i32x4_add(sum, wasm_i32x4_add(wasm_i32x4_shuffle(low, high, 0, 2, 4, 6),
-                                              wasm_i32x4_shuffle(low, high, 1, 3, 5, 7)));
-}
-
-MK_INLINE v128_t four(const int8_t *q)
+MK_INLINE fours four(const int8_t *q)
 {
     return wasm_i16x8_extend_low_i8x16(wasm_v128_load32_splat(q));
 }
 
-static void dot8_wasm(const uint8_t *weights, const float *scale_16, const float *bias_16, const int8_t *q_TK,
+MK_INLINE i4 dot_4x4(i4 sum, b16 weights, fours q)
+{
+    const v128_t w = (v128_t)weights;
+    const v128_t low = wasm_i32x4_dot_i16x8(wasm_i16x8_extend_low_i8x16(w), q);
+    const v128_t high = wasm_i32x4_dot_i16x8(wasm_i16x8_extend_high_i8x16(w), q);
+    return sum + (i4)wasm_i32x4_add(wasm_i32x4_shuffle(low, high, 0, 2, 4, 6), wasm_i32x4_shuffle(low, high, 1, 3, 5, 7));
+}
+#endif
+
+static void dot8_four(const uint8_t *weights, const float *scale_16, const float *bias_16, const int8_t *q_TK,
                       const float *scale_T, const int32_t *sum_TG, int groups, int tokens, float *y_TN, int stride)
 {
-    const v128_t flip = wasm_i8x16_splat(-128);
     (void)sum_TG;
     for (int t = 0; t < tokens; t++) {
         const int8_t *q = q_TK + (size_t)t * (size_t)groups * MK_GROUP;
-        v128_t dot[4] = {wasm_i32x4_splat(0), wasm_i32x4_splat(0), wasm_i32x4_splat(0), wasm_i32x4_splat(0)};
+        float *y = y_TN + (size_t)t * (size_t)stride;
+        i4 dot[4] = {{0}, {0}, {0}, {0}};
         for (int quad = 0; quad < groups * 8; quad++) {
-            const v128_t a = four(q + quad * 4);
+            const fours a = four(q + quad * 4);
             for (int part = 0; part < 4; part++)
-                dot[part] = dot_4x4(
-                    dot[part], wasm_v128_xor(wasm_v128_load(weights + (size_t)quad * 64 + part * 16), flip), a);
+                dot[part] = dot_4x4(dot[part], *(const b16_anywhere *)(weights + (size_t)quad * 64 + part * 16) ^ -128, a);
         }
         for (int part = 0; part < 4; part++) {
-            const v128_t scale = wasm_f32x4_mul(wasm_v128_load(scale_16 + part * 4), wasm_f32x4_splat(scale_T[t]));
-            wasm_v128_store(y_TN + (size_t)t * (size_t)stride + part * 4,
-                            wasm_f32x4_add(wasm_f32x4_mul(wasm_f32x4_convert_i32x4(dot[part]), scale),
-                                           wasm_v128_load(bias_16 + part * 4)));
+            const f4 scale = load4(scale_16 + part * 4) * scale_T[t];
+            store4(y + part * 4, __builtin_convertvector(dot[part], f4) * scale + load4(bias_16 + part * 4));
         }
     }
 }
 
-static void dot4_wasm(const uint8_t *weights, const float *bias_16, const int8_t *q_TK, const float *scale_T,
+static void dot4_four(const uint8_t *weights, const float *bias_16, const int8_t *q_TK, const float *scale_T,
                       const int32_t *sum_TG, int groups, int tokens, float *y_TN, int stride)
 {
-    const v128_t low = wasm_i8x16_splat(15);
     for (int t = 0; t < tokens; t++) {
         const int8_t *q = q_TK + (size_t)t * (size_t)groups * MK_GROUP;
-        v128_t y[4] = {wasm_f32x4_splat(0), wasm_f32x4_splat(0), wasm_f32x4_splat(0), wasm_f32x4_splat(0)};
+        f4 y[4] = {{0}, {0}, {0}, {0}};
         for (int g = 0; g < groups; g++) {
             const uint8_t *block = weights + (size_t)g * 288;
-            v128_t dot[4];
+            i4 dot[4];
             for (int part = 0; part < 4; part++)
-                dot[part] = wasm_i32x4_splat(-8 * sum_TG[t * (groups + 1) + g]);
+                dot[part] = (i4){0} + -8 * sum_TG[t * (groups + 1) + g];
             for (int j = 0; j < 4; j++) {
-                const v128_t a = four(q + g * 32 + j * 8), b = four(q + g * 32 + j * 8 + 4);
+                const fours a = four(q + g * 32 + j * 8), b = four(q + g * 32 + j * 8 + 4);
                 for (int part = 0; part < 4; part++) {
-                    const v128_t pairs = wasm_v128_load(block + j * 64 + part * 16);
-                    dot[part] = dot_4x4(dot[part], wasm_v128_and(pairs, low), a);
-                    dot[part] = dot_4x4(dot[part], wasm_u8x16_shr(pairs, 4), b);
+                    const u16_anywhere pairs = *(const u16_anywhere *)(block + j * 64 + part * 16);
+                    dot[part] = dot_4x4(dot[part], (b16)(pairs & 15), a);
+                    dot[part] = dot_4x4(dot[part], (b16)(pairs >> 4), b);
                 }
             }
             for (int part = 0; part < 4; part++) {
-                float scale_4[4];
+                f4 scale;
                 for (int i = 0; i < 4; i++)
-                    scale_4[i] = mk_half(block + 256 + (part * 4 + i) * 2);
-                y[part] =
-                    wasm_f32x4_add(y[part], wasm_f32x4_mul(wasm_f32x4_convert_i32x4(dot[part]), wasm_v128_load(scale_4)));
+                    scale[i] = mk_half(block + 256 + (part * 4 + i) * 2);
+                y[part] = y[part] + __builtin_convertvector(dot[part], f4) * scale;
             }
         }
         for (int part = 0; part < 4; part++)
-            wasm_v128_store(y_TN + (size_t)t * (size_t)stride + part * 4,
-                            wasm_f32x4_add(wasm_f32x4_mul(y[part], wasm_f32x4_splat(scale_T[t])),
-                                           wasm_v128_load(bias_16 + part * 4)));
+            store4(y_TN + (size_t)t * (size_t)stride + part * 4, y[part] * scale_T[t] + load4(bias_16 + part * 4));
     }
 }
 
-#define MK_PATH wasm
+#define MK_PATH four
 #define MK_TARGET
 #include "path.inc"
 
@@ -490,9 +430,9 @@ static int available(named_path found[4])
     if (__builtin_cpu_supports("avx2"))
         found[count++] = (named_path){"avx2", &path_avx2};
 #elif defined(MK_ARM64)
-    found[count++] = (named_path){"neon", &path_neon};
+    found[count++] = (named_path){"neon", &path_four};
 #elif defined(MK_WASM)
-    found[count++] = (named_path){"wasm", &path_wasm};
+    found[count++] = (named_path){"wasm", &path_four};
 #endif
     found[count++] = (named_path){"scalar", &path_scalar};
     return count;
