@@ -26,7 +26,7 @@ import torch
 
 from common import keep, table
 from data import ROOT, source
-from minikin.base.types import Decoding
+from minikin.base.writing import Decoding
 from minikin.package import gguf
 from minikin.runtimes.author import open_author
 from minikin.runtimes.llama_cpp import LlamaCpp

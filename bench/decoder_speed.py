@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from common import keep, table
-from minikin.base.types import Packed
+from minikin.base.writing import Packed
 from minikin.feed.decoder import Asked
 from minikin.teachers import token_signals
 from minikin.train.loop import Settings, _warm_then_decay

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 import talk
-from minikin.base.types import Packed, Ragged, Student
+from minikin.base.types import Ragged, Student
+from minikin.base.writing import Packed
 
 SIZES = {
     "hidden_size": 32,

@@ -22,7 +22,8 @@ import talk
 from minikin.base.console import Stages
 from minikin.base.errors import UserError
 from minikin.base.folders import RunFolder
-from minikin.base.types import Packed, Student
+from minikin.base.types import Student
+from minikin.base.writing import Packed
 from minikin.cli import app
 from minikin.data.generate import Corpus
 from minikin.feed.align import matched

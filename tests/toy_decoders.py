@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from minikin.base.types import Packed
+from minikin.base.writing import Packed
 
 VOCABULARY = 53
 _SHAPE: dict[str, Any] = {

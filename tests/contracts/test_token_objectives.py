@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from minikin.base.errors import UserError
-from minikin.base.types import TokenSignals
+from minikin.base.writing import TokenSignals
 from minikin.equations import sequence
 from minikin.feed.decoder import Asked, head_of, states
 from minikin.feed.rows import learnt_offsets, tokens

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 import decoders
 from minikin.base.errors import UserError
-from minikin.base.types import Decoding
+from minikin.base.writing import Decoding
 from minikin.package import gguf as package
 
 gguf = pytest.importorskip("gguf", reason="the extra 'gguf' is not installed")

@@ -8,7 +8,7 @@ import pytest
 
 import decoders
 from minikin.base.errors import BusyError, UserError
-from minikin.base.types import Decoding
+from minikin.base.writing import Decoding
 from minikin.package import gguf as package
 
 pytest.importorskip("xllamacpp", reason="the extra 'gguf' is not installed")

@@ -12,7 +12,7 @@ import pytest
 
 import decoders
 from minikin.base.errors import BusyError, KinError, MinikinError, UserError
-from minikin.base.types import Decoding, Generator
+from minikin.base.writing import Decoding, Generator
 from minikin.package import gguf as package
 
 pytest.importorskip("xllamacpp", reason="the extra 'gguf' is not installed")
@@ -192,7 +192,7 @@ def test_nothing_listens_and_no_signal_is_taken(toy):
     code = f"""
 import os, signal
 from pathlib import Path
-from minikin.base.types import Decoding
+from minikin.base.writing import Decoding
 from minikin.runtimes.llama_cpp import LlamaCpp
 before = signal.getsignal(signal.SIGINT)
 with LlamaCpp(Path({str(toy)!r})) as generator:

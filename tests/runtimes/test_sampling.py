@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minikin.base.errors import UserError
-from minikin.base.types import Decoding
+from minikin.base.writing import Decoding
 from minikin.runtimes import sampling
 
 LOGITS = np.log(np.array([0.5, 0.25, 0.125, 0.0625, 0.0625], np.float32))

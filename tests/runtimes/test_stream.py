@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minikin.base.errors import UserError
-from minikin.base.types import Decoding, Generator
+from minikin.base.writing import Decoding, Generator
 from minikin.runtimes.writing import Writer
 
 END = 256

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from minikin.base.types import Packed
+from minikin.base.writing import Packed
 from minikin.steps.generate.material import Rows, within
 
 

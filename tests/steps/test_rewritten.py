@@ -9,7 +9,7 @@ import pytest
 
 import decoders
 from minikin.base.errors import KinError, UserError
-from minikin.base.types import Decoding, Generator
+from minikin.base.writing import Decoding, Generator
 from minikin.package import gguf as package
 from minikin.steps.rewritten import TorchWriter
 

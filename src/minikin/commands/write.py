@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from minikin.base import manifest as manifests
 from minikin.base.errors import UserError
-from minikin.base.types import Completion, Decoding
+from minikin.base.writing import Completion, Decoding
 from minikin.commands import texts as reading
 from minikin.commands.texts import Arriving, Bad, Wanted
 from minikin.runtimes.author import RUNTIME, Author, Message, open_author

@@ -13,7 +13,8 @@ from typing import Any, Final
 import numpy as np
 
 from minikin.base import atomic
-from minikin.base.types import Array, Packed, Ragged
+from minikin.base.types import Array, Ragged
+from minikin.base.writing import Packed
 
 FIELDS: Final = {"ids": np.int32, "learnt": np.bool_}
 ROWS: Final = {"ids": np.int32, "documents": np.int32, "learnt": np.bool_}

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from minikin.base.types import Array, Packed
+from minikin.base.types import Array
+from minikin.base.writing import Packed
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minikin.base.types import Decoding, Generator, Timing
+from minikin.base.writing import Decoding, Generator, Timing
 
 FIRST_TOKENS = 4
 """Prompts that are read in each turn only until their first token, beside the one that is written on from."""

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from minikin.base.types import Array, Completion, Progress, no_progress
+from minikin.base.types import Array, Progress, no_progress
+from minikin.base.writing import Completion
 from minikin.equations import intervals
 from minikin.equations.metrics import same
 

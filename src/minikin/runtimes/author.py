@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias, overload
 from minikin.base import manifest as manifests
 from minikin.base.errors import KinError, UserError
 from minikin.base.manifest import Manifest
-from minikin.base.types import Completion, Decoding, Generator, Stream
+from minikin.base.writing import Completion, Decoding, Generator, Stream
 from minikin.feed.speech import Speaker, Spoken
 from minikin.runtimes import guard_of
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from minikin.base.errors import MinikinError, UserError
 from minikin.base.llama import MatcherInit, VocabularyInit, library
-from minikin.base.types import Array, Decoding
+from minikin.base.types import Array
+from minikin.base.writing import Decoding
 from minikin.runtimes import sampling
 
 SPECIAL: Final = b"\xff"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from minikin.base.errors import UserError
-from minikin.base.types import Array, Decoding
+from minikin.base.types import Array
+from minikin.base.writing import Decoding
 
 
 def check(how: Decoding) -> None:

@@ -9,7 +9,8 @@ from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 
-from minikin.base.types import Array, Completion, Decoding, Timing
+from minikin.base.types import Array
+from minikin.base.writing import Completion, Decoding, Timing
 from minikin.runtimes import sampling
 
 Finish: TypeAlias = Literal["end", "stop", "length", "cancelled"]

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from minikin.base.errors import UserError
-from minikin.base.types import Array, Completion, Decoding
+from minikin.base.types import Array
+from minikin.base.writing import Completion, Decoding
 from minikin.runtimes import sampling
 from minikin.runtimes.stream import Constraint, Session, Stream
 

@@ -13,7 +13,8 @@ from lm_eval.tasks import TaskManager
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from minikin.base.errors import DataError, UserError
-from minikin.base.types import Decoding, Progress, no_progress
+from minikin.base.types import Progress, no_progress
+from minikin.base.writing import Decoding
 from minikin.runtimes.writing import Writer
 
 MOST_NEW: Final = 256

@@ -11,7 +11,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from minikin.base import decoders
-from minikin.base.types import Array, Packed, Saliency, Student
+from minikin.base.types import Array, Saliency, Student
+from minikin.base.writing import Packed
 from minikin.feed.causal import model_of, student_of
 from minikin.feed.decoder import states
 from minikin.feed.rows import tokens

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from minikin.base import atomic, digest
 from minikin.base.errors import TeacherError
-from minikin.base.types import Array, Packed, Progress, TokenSignals, no_progress
+from minikin.base.types import Array, Progress, no_progress
+from minikin.base.writing import Packed, TokenSignals
 from minikin.equations import sequence
 from minikin.feed.decoder import Asked
 from minikin.feed.rows import learnt_offsets, tokens

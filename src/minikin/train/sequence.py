@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from minikin.base.types import Array, Packed, Progress, no_progress
+from minikin.base.types import Array, Progress, no_progress
+from minikin.base.writing import Packed
 from minikin.feed.buckets import in_order
 from minikin.feed.decoder import head_of, states
 from minikin.feed.rows import Tokens, tokens

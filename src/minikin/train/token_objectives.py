@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from minikin.base.errors import UserError
-from minikin.base.types import Array, TokenSignals
+from minikin.base.types import Array
+from minikin.base.writing import TokenSignals
 from minikin.equations import feature, sequence
 from minikin.equations.sequence import Divergence
 from minikin.feed.decoder import Asked, Head

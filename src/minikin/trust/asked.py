@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from minikin.base.types import Answer, Array, Completion, Decoding, Text
+from minikin.base.types import Answer, Array, Text
+from minikin.base.writing import Completion, Decoding
 from minikin.trust.verdicts import PARTS, parts_of
 
 

@@ -17,7 +17,8 @@ from minikin.base import manifest as manifests
 from minikin.base.errors import KinError
 from minikin.base.extras import extension
 from minikin.base.manifest import CERTIFICATE, SCORER, Manifest
-from minikin.base.types import Array, Completion
+from minikin.base.types import Array
+from minikin.base.writing import Completion
 from minikin.equations.risk import prediction_sets
 from minikin.trust import certificate
 from minikin.trust.scores import REJECTED, Quick, Scorer

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from minikin.base.types import Array, Completion, Runtime, Text
+from minikin.base.types import Array, Runtime, Text
+from minikin.base.writing import Completion
 from minikin.trust.asked import completed
 
 

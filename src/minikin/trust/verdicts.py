@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minikin.base.types import Array, Completion
+from minikin.base.types import Array
+from minikin.base.writing import Completion
 from minikin.equations.logistic import fit_logistic
 from minikin.trust.scores import Scorer
 

@@ -11,7 +11,8 @@ from typing import Any, Final
 import numpy as np
 
 from minikin.base import digest
-from minikin.base.types import Array, TokenSignals
+from minikin.base.types import Array
+from minikin.base.writing import TokenSignals
 from minikin.data.generate import ANSWER, messages
 from minikin.data.tokens import DOCUMENT_BITS
 from minikin.feed.align import matched

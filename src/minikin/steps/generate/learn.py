@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from minikin.base import atomic, digest
-from minikin.base.types import Packed, Progress, Student, TokenSignals
+from minikin.base.types import Progress, Student
+from minikin.base.writing import Packed, TokenSignals
 from minikin.compress import prune_decoder
 from minikin.feed.align import matched
 from minikin.feed.causal import model_of, state

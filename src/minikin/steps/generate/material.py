@@ -12,7 +12,8 @@ import numpy as np
 
 from minikin.base import atomic, digest
 from minikin.base.joined import Joined
-from minikin.base.types import UNKNOWN_LABEL, Array, Packed, Progress, Ragged, Split, Student, Text
+from minikin.base.types import UNKNOWN_LABEL, Array, Progress, Ragged, Split, Student, Text
+from minikin.base.writing import Packed
 from minikin.data import tokens as writing
 from minikin.data.clean import hash64
 from minikin.data.exchange import Exchanges
