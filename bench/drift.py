@@ -70,7 +70,7 @@ def pools(folder: Path | None) -> dict[str, Labelled]:
 
 def _without(worse: Runtime, model: Any, texts: list[str], labels_N: Array) -> Labelled:
     """The other model's answers beside the first one's vectors: a head that was replaced."""
-    return Labelled(np.asarray(worse.probabilities(texts)), model.features(texts), labels_N, reject_place(model.labels))
+    return Labelled(np.asarray(worse.probabilities(texts)), model.both(texts)[1], labels_N, reject_place(model.labels))
 
 
 def lexical(train: list[tuple[str, str]], labels: tuple[str, ...], share: float) -> Runtime:

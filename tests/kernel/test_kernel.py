@@ -96,8 +96,8 @@ def test_a_static_kin_answers_as_numpy_does(tmp_path, window, pool, pair, scheme
     texts = pairs(TEXTS) if pair else TEXTS
     one, other = (runtimes.open(folder, engine=name) for name in ("kernel", "onnx"))
     assert np.abs(one.probabilities(texts) - other.probabilities(texts)).max() < 0.02
-    wanted = other.features(texts)
-    assert np.abs(one.features(texts) - wanted).max() < 0.02 * np.abs(wanted).max() + 0.03
+    wanted = other.both(texts)[1]
+    assert np.abs(one.both(texts)[1] - wanted).max() < 0.02 * np.abs(wanted).max() + 0.03
     assert one.truncated(texts) == other.truncated(texts)
 
 
@@ -115,7 +115,7 @@ def test_every_path_gives_the_same_bits(tmp_path, every_path, scheme, pair):
         for name in every_path:
             _kernel.use(name)
             answers.append(found.probabilities(texts))
-            pooled.append(found.features(texts))
+            pooled.append(found.both(texts)[1])
         assert all((answers[0] == a).all() for a in answers)
         assert all((pooled[0] == p).all() for p in pooled)
 
@@ -204,7 +204,7 @@ def test_torch_answers_as_the_folder_says(tmp_path):
     found = runtimes.open(opened(tmp_path, student), engine="torch")
     wanted = TorchRuntime(student.dequantized()).probabilities(TEXTS)
     np.testing.assert_allclose(found.probabilities(TEXTS), wanted, atol=1e-5)
-    assert found.features(TEXTS).shape == (len(TEXTS), int(student.config["hidden_size"]))
+    assert found.both(TEXTS)[1].shape == (len(TEXTS), int(student.config["hidden_size"]))
 
 
 def sealed(data: bytes) -> bytes:

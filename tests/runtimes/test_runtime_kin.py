@@ -72,7 +72,7 @@ def test_streams_do_not_read_ahead(loaded):
 def test_nothing_asked_nothing_answered(loaded):
     assert loaded([]) == []
     assert loaded.probabilities([]).shape == (0, 5)
-    assert loaded.features([]).shape == (0, loaded.features(["card"]).shape[1])
+    assert loaded.both([])[1].shape == (0, loaded.both(["card"])[1].shape[1])
     assert list(loaded.stream([])) == []
 
 

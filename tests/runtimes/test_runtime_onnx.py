@@ -33,7 +33,7 @@ def test_answers_equal_transformers(tmp_path, pair, batch):
     texts = [(text, "card " * i) for i, text in enumerate(small.TEXTS * 3)] if pair else small.TEXTS * 3
     loaded = runtimes.open(tmp_path, engine="onnx", batch=batch)
     assert np.abs(loaded.probabilities(texts) - expected(student, texts)).max() < 1e-5
-    assert loaded.features(texts).shape == (len(texts), 32)
+    assert loaded.both(texts)[1].shape == (len(texts), 32)
 
 
 def test_a_model_that_does_not_fit_is_refused(tmp_path):

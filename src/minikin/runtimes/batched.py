@@ -33,7 +33,7 @@ class Prepared(Protocol):
 
 
 class BatchedEngine(ABC):
-    """Answers lists of texts by batches of similar length. An engine says how to `prepare` and `compute` them."""
+    """Answers lists of texts by batches of similar length. An engine says how to prepare and compute them."""
 
     batch = BATCH
 
@@ -42,16 +42,12 @@ class BatchedEngine(ABC):
         """Turn one text, or two, into ids."""
 
     @abstractmethod
-    def compute(self, batch: Sequence[Any]) -> Array:
-        """Return class probabilities (B, C) of texts of similar length."""
-
-    @abstractmethod
-    def pooled(self, batch: Sequence[Any]) -> Array:
-        """Return the vectors (B, F) that the classifier reads."""
-
     def compute_both(self, batch: Sequence[Any]) -> tuple[Array, Array]:
-        """Return what `compute` and `pooled` do; engines that have both at once say so here."""
-        return self.compute(batch), self.pooled(batch)
+        """Return class probabilities (B, C) of texts of similar length, and the vectors (B, F) that they come from."""
+
+    def compute(self, batch: Sequence[Any]) -> Array:
+        """Return the probabilities alone; engines that save time by it say so here."""
+        return self.compute_both(batch)[0]
 
     def both(self, texts: Sequence[tuple[str, ...]]) -> tuple[Array, Array, Sequence[bool]]:
         """Return probabilities (N, C), the vectors (N, F) that the classifier reads, and whether texts were cut off."""
@@ -73,10 +69,6 @@ class BatchedEngine(ABC):
         """Return probabilities (N, C), and whether each text was cut off."""
         prepared = [self.prepare(parts) for parts in texts]
         return self._in_order(prepared, self.compute), [one.truncated for one in prepared]
-
-    def features(self, texts: Sequence[tuple[str, ...]]) -> Array:
-        """Return the vectors (N, F) that the classifier reads."""
-        return self._in_order([self.prepare(parts) for parts in texts], self.pooled)
 
     def _in_order(self, prepared: Sequence[Prepared], compute: Callable[[Sequence[Any]], Array]) -> Array:
         if len(prepared) == 1:

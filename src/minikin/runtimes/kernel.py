@@ -57,10 +57,6 @@ class Engine:
         out_NC = np.empty((len(texts), self._model.classes), np.float32)
         return out_NC, self._run(texts, out_NC, None)
 
-    def features(self, texts: Sequence[tuple[str, ...]]) -> Array:
-        """Return the vectors (N, F) that the classifier reads."""
-        return self.both(texts)[1]
-
     def both(self, texts: Sequence[tuple[str, ...]]) -> tuple[Array, Array, Sequence[bool]]:
         """Return probabilities (N, C), the vectors (N, F) that the classifier reads, and whether texts were cut off."""
         out_NC = np.empty((len(texts), self._model.classes), np.float32)

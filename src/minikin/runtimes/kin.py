@@ -25,12 +25,8 @@ class Engine(Protocol):
         """Return class probabilities (N, C), and whether each text was cut off."""
         ...
 
-    def features(self, texts: Sequence[tuple[str, ...]]) -> Array:
-        """Return the vectors (N, F) that the classifier reads."""
-        ...
-
     def both(self, texts: Sequence[tuple[str, ...]]) -> tuple[Array, Array, Sequence[bool]]:
-        """Return what `answer` and `features` do, computed once."""
+        """Return probabilities (N, C), the vectors (N, F) that the classifier reads, and whether texts were cut off."""
         ...
 
 
@@ -111,15 +107,10 @@ class Kin:
         return self._engine.answer(given)[0] if given else np.zeros((0, len(self.labels)), np.float32)
 
     def both(self, texts: Sequence[Text]) -> tuple[Array, Array]:
-        """Return `probabilities` and `features` of the texts, computed once."""
+        """Return `probabilities`, and the pooled vectors (N, F) that the classifier reads, in the order of `texts`."""
         given = self._checked(texts)
         rows_NC, pooled_NF, _ = self._engine.both(given or [("",) * (1 + self.manifest.pair)])
         return rows_NC[: len(given)], pooled_NF[: len(given)]
-
-    def features(self, texts: Sequence[Text]) -> Array:
-        """Return the pooled vectors (N, F) that the classifier reads, in the order of `texts`."""
-        given = self._checked(texts)
-        return self._engine.features(given or [("",) * (1 + self.manifest.pair)])[: len(given)]
 
     def truncated(self, texts: Sequence[Text]) -> list[bool]:
         """Say of each text whether it is longer than the kin reads."""

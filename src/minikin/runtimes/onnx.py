@@ -66,10 +66,6 @@ class Engine(BatchedEngine):
         """Return class probabilities (B, C) of texts of similar length."""
         return self._outputs(["probabilities"], batch)[0]
 
-    def pooled(self, batch: Sequence[Prepared]) -> Array:
-        """Return the pooled vectors (B, H) that the classifier reads."""
-        return self._outputs(["pooled"], batch)[0]
-
     def compute_both(self, batch: Sequence[Prepared]) -> tuple[Array, Array]:
         """Return both from one run of the session."""
         rows_BC, pooled_BH = self._outputs(["probabilities", "pooled"], batch)

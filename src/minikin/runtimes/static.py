@@ -68,13 +68,9 @@ class Engine(BatchedEngine):
         first, second, truncated = tokenizer.pair_ids(parts[0], parts[1], tokenizer.max_length)
         return Prepared((first, second), truncated)
 
-    def compute(self, batch: Sequence[Prepared]) -> Array:
-        """Return class probabilities (B, C)."""
-        return self.compute_both(batch)[0]
-
     def compute_both(self, batch: Sequence[Prepared]) -> tuple[Array, Array]:
         """Return class probabilities (B, C) and the vectors (B, F) that they come from."""
-        pooled_BF = self.pooled(batch)
+        pooled_BF = self._features(batch)
         logits_BC: Array = pooled_BF @ self._head_FC
         logits_BC += self._bias_C
         logits_BC -= logits_BC.max(-1, keepdims=True)
@@ -82,7 +78,7 @@ class Engine(BatchedEngine):
         logits_BC /= logits_BC.sum(-1, keepdims=True)
         return logits_BC, pooled_BF
 
-    def pooled(self, batch: Sequence[Prepared]) -> Array:
+    def _features(self, batch: Sequence[Prepared]) -> Array:
         """Return the vectors (B, F) that the head reads."""
         u_BP = self._pooled([one.parts[0] for one in batch])
         if not self._pair:

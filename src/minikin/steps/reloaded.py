@@ -35,18 +35,11 @@ class Engine(onnx.Engine):
 
     def compute(self, batch: Sequence[onnx.Prepared]) -> Array:
         """Return class probabilities (B, C) of texts of similar length."""
-        return self._ran(batch)[0]
-
-    def pooled(self, batch: Sequence[onnx.Prepared]) -> Array:
-        """Return the pooled vectors (B, H) that the classifier reads."""
-        return self._ran(batch)[1]
-
-    def compute_both(self, batch: Sequence[onnx.Prepared]) -> tuple[Array, Array]:
-        """Return both from one forward pass."""
-        return self._ran(batch)
+        return self.compute_both(batch)[0]
 
     @torch.inference_mode()
-    def _ran(self, batch: Sequence[onnx.Prepared]) -> tuple[Array, Array]:
+    def compute_both(self, batch: Sequence[onnx.Prepared]) -> tuple[Array, Array]:
+        """Return both from one forward pass."""
         feed: dict[str, Tensor] = {name: torch.from_numpy(rows) for name, rows in self._padded(batch).items()}
         pooled_BH = self._model.bert(**feed).pooler_output
         probabilities_BC = torch.softmax(self._model.classifier(pooled_BH), -1)
