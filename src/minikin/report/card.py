@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import yaml
@@ -25,18 +25,32 @@ EXAMPLE = "my card never arrived"
 
 def card(story: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     """Write the model card of a kin from its story and its manifest (minikin.json)."""
+    parts = (_what(story, manifest), _use(story, manifest), _table(story), _limits(story))
+    return whole(story, manifest, _metadata, *parts)
+
+
+def whole(
+    story: Mapping[str, Any],
+    manifest: Mapping[str, Any],
+    metadata: Callable[[str, Mapping[str, Any], Mapping[str, Any]], dict[str, Any]],
+    what: str,
+    use: str,
+    table: str,
+    limits: str,
+) -> str:
+    """Put a card together from what differs between the tasks."""
     name = str(story.get("name") or manifest.get("name") or "kin")
     sections = [
         f"# {flat(name)}",
-        _what(story, manifest),
-        "## Use\n\n" + _use(story, manifest),
-        "## Measurements\n\n" + _table(story),
+        what,
+        "## Use\n\n" + use,
+        "## Measurements\n\n" + table,
         per_gate(story),
         "## When it may answer\n\n" + certified.card(story["certificate"]) if part(story, "certificate") else "",
-        "## Limits\n\n" + _limits(story),
+        "## Limits\n\n" + limits,
         "## Provenance\n\n" + provenance(story, manifest),
     ]
-    front = yaml.safe_dump(_metadata(name, story, manifest), sort_keys=False, allow_unicode=True, width=1000)
+    front = yaml.safe_dump(metadata(name, story, manifest), sort_keys=False, allow_unicode=True, width=1000)
     body = "\n\n".join(section for section in sections if section)
     return UNSAFE.sub("\ufffd", f"---\n{front}---\n\n{body}\n")
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
-from minikin.report import certified, words
-from minikin.report.card import HUB_NAME, UNSAFE, about_teacher, flat, per_gate, provenance, slug
+from minikin.report import words
+from minikin.report.card import HUB_NAME, about_teacher, flat, slug, whole
 from minikin.report.words import number, part
 
 ROWS = {
@@ -22,20 +20,8 @@ EXAMPLE = "turn the hall lights down a bit"
 
 def card(story: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     """Write the model card of a kin from its story and its manifest (minikin.json)."""
-    name = str(story.get("name") or manifest.get("name") or "kin")
-    sections = [
-        f"# {flat(name)}",
-        _what(story, manifest),
-        "## Use\n\n" + _use(story),
-        "## Measurements\n\n" + _table(story),
-        per_gate(story),
-        "## When it may answer\n\n" + certified.card(story["certificate"]) if part(story, "certificate") else "",
-        "## Limits\n\n" + _limits(story),
-        "## Provenance\n\n" + provenance(story, manifest),
-    ]
-    front = yaml.safe_dump(_metadata(name, story, manifest), sort_keys=False, allow_unicode=True, width=1000)
-    body = "\n\n".join(section for section in sections if section)
-    return UNSAFE.sub("\ufffd", f"---\n{front}---\n\n{body}\n")
+    parts = (_what(story, manifest), _use(story), _table(story), _limits(story))
+    return whole(story, manifest, _metadata, *parts)
 
 
 def _metadata(name: str, story: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
