@@ -31,17 +31,17 @@ def test_without_names_the_longest_is_the_text() -> None:
     columns = [few("c1", 3), text("c2", 20), text("c3", 90)]
     assert guess.texts(columns, "c1") == [("c3",), ("c2",)]
     assert guess.labels(columns) == ["c1"]
-    assert guess.is_clear(columns, guess.labels(columns))
-    assert not guess.is_clear(columns, guess.texts(columns, "c1"))
+    assert guess.is_clear(guess.labels(columns))
+    assert not guess.is_clear(guess.texts(columns, "c1"))
 
 
 def test_pairs_by_name_whatever_the_case() -> None:
     columns = [text("Premise"), text("Hypothesis"), few("label", 3)]
     assert guess.texts(columns, "label")[0] == ("Premise", "Hypothesis")
-    assert guess.is_clear(columns, guess.texts(columns, "label"))
+    assert guess.is_clear(guess.texts(columns, "label"))
 
 
 def test_what_can_be_no_label() -> None:
     constant, unique = few("same", 1), few("id", 100)
     assert guess.labels([constant, unique, text("label")]) == []
-    assert not guess.is_clear([constant], [])
+    assert not guess.is_clear([])

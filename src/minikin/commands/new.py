@@ -94,7 +94,7 @@ def with_columns(wishes: Wishes, seen: Peek, ask: bool) -> Wishes:
 def _pick(
     what: str, found: Sequence[tuple[str, ...]], columns: Sequence[Any], names: Sequence[str], ask: bool
 ) -> tuple[str, ...]:
-    if found and (not ask or guess.is_clear(columns, found)):
+    if found and (not ask or guess.is_clear(found)):
         return found[0]
     if not ask:
         shown = ", ".join(map(repr, names))

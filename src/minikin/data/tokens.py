@@ -37,28 +37,24 @@ def write(
     *,
     context: int,
     role: str = "train",
-    max_tokens: int | None = None,
-    seed: int = 0,
     bag: Bag | None = None,
-    scratch: Path | None = None,
     progress: Progress = no_progress,
 ) -> Documents:
-    """Tokenize a split into `folder` and return it memory-mapped, examples in an order drawn by `seed`.
+    """Tokenize a split into `folder` and return it memory-mapped, examples in an order that is drawn.
 
     Prompts with completions, and chats, of more than `context` tokens are left out and told by row in `bag`; texts
-    stay whole, packing cuts them. `max_tokens` ends the documents before they exceed it. Of a speaker that notes
-    places, `places.npy` holds where each token begins, documents told apart by their number in the split.
+    stay whole, packing cuts them. Of a speaker that notes places, `places.npy` holds where each token begins,
+    documents told apart by their number in the split. Shards lie beside `folder` until it is whole.
 
     Raises:
         DataError: nothing is left to learn from; lists every fault found.
     """
     bag = bag or Bag()
-    leave_nothing = scratch is None
-    scratch = scratch or folder.with_name(f"{folder.name}.shards")
+    scratch = folder.with_name(f"{folder.name}.shards")
     scratch.mkdir(parents=True, exist_ok=True)
-    order_N = np.random.default_rng(seed).permutation(len(split))
+    order_N = np.random.default_rng(0).permutation(len(split))
     shards, done, tokens = list[Path](), 0, 0
-    while done < len(order_N) and (max_tokens is None or tokens < max_tokens):
+    while done < len(order_N):
         path = scratch / f"{len(shards):06d}.npz"
         if not path.is_file():
             temporary = scratch / f"{len(shards):06d}.part.npz"
@@ -72,12 +68,11 @@ def write(
         shards.append(path)
         progress(done / len(order_N), f"{tokens:,} tokens")
     with atomic.folder(folder) as fresh:
-        _join(shards, fresh, max_tokens, FIELDS | (PLACES if speaker.places else {}))
-    if leave_nothing:
-        shutil.rmtree(scratch)
+        _join(shards, fresh, FIELDS | (PLACES if speaker.places else {}))
+    shutil.rmtree(scratch)
     if not len(np.load(folder / "offsets.npy", mmap_mode="r")) > 1:
         shutil.rmtree(folder)
-        bag.fatal("no-tokens", f"{role}: no example fits the context of {context} tokens and the token budget")
+        bag.fatal("no-tokens", f"{role}: no example fits the context of {context} tokens")
         raise DataError("The data can't be used as it is:", [fault.message for fault in bag.faults()])
     return read_documents(folder)
 
@@ -144,19 +139,17 @@ def _alone(chat: Any, speaker: Speaker) -> Spoken | None:
         return None
 
 
-def _join(shards: Sequence[Path], folder: Path, max_tokens: int | None, fields: Mapping[str, Any]) -> None:
-    """Write one memory-mappable file per field, a shard at a time; documents end before `max_tokens`."""
+def _join(shards: Sequence[Path], folder: Path, fields: Mapping[str, Any]) -> None:
+    """Write one memory-mappable file per field, a shard at a time."""
     lengths = [_lengths(path) for path in shards]
     offsets = np.concatenate([[0], np.cumsum(np.concatenate([np.zeros(0, np.int64), *lengths]))])
-    if max_tokens is not None:
-        offsets = offsets[: int(np.searchsorted(offsets, max_tokens, side="right"))]
     np.save(folder / "offsets.npy", offsets)
     for name, dtype in fields.items():
         out = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (int(offsets[-1]),))
         at = 0
         for path in shards:
             with np.load(path) as shard:
-                values = shard[name][: len(out) - at]
+                values = shard[name]
             out[at : at + len(values)] = values
             at += len(values)
         out.flush()

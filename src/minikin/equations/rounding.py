@@ -25,19 +25,16 @@ def per_channel(
     weights_RK: Array,
     bits: int = 8,
     limit: int | None = None,
-    importance_K: Array | None = None,
     shares: Sequence[float] = SHRINK,
 ) -> QuantizedTensor:
     """Round each row of `weights_RK` to `bits` with one scale per row.
 
     `limit` is the largest integer magnitude used (127 for 8 bits when None; 64 keeps u8·s8 products inside
-    int16 on processors without VNNI). `importance_K` weights the squared error per input column; `shares` of the
-    largest magnitude are tried as the end of the range.
+    int16 on processors without VNNI). `shares` of the largest magnitude are tried as the end of the range.
     """
     weights_RGB = np.asarray(weights_RK, np.float32)[:, None, :]
-    weight_B = None if importance_K is None else np.asarray(importance_K, np.float32)[None, :]
     low = high = limit or (1 << (bits - 1)) - 1
-    q_RGB, scales_RG = _search(weights_RGB, -low, high, weight_B, shares)
+    q_RGB, scales_RG = _search(weights_RGB, -low, high, shares)
     zero = 1 << (bits - 1)
     return QuantizedTensor((q_RGB[:, 0] + zero).astype(np.uint8), scales_RG[:, 0], bits)
 
@@ -46,7 +43,6 @@ def blockwise(
     weights_RK: Array,
     bits: int = 4,
     block: int = 32,
-    importance_K: Array | None = None,
     shares: Sequence[float] = SHRINK,
 ) -> QuantizedTensor:
     """Round blocks of `block` neighbours along the input axis to `bits`, one float16 scale per block.
@@ -59,13 +55,8 @@ def blockwise(
     groups = -(-width // block)
     padded = np.zeros((rows, groups * block), np.float32)
     padded[:, :width] = weights_RK
-    weight_GB = None
-    if importance_K is not None:
-        weight_GB = np.zeros(groups * block, np.float32)
-        weight_GB[:width] = importance_K
-        weight_GB = weight_GB.reshape(groups, block)
     zero = 1 << (bits - 1)
-    q_RGB, scales_RG = _search(padded.reshape(rows, groups, block), -zero, zero - 1, weight_GB, shares)
+    q_RGB, scales_RG = _search(padded.reshape(rows, groups, block), -zero, zero - 1, shares)
     q_RK = (q_RGB.reshape(rows, -1)[:, :width] + zero).astype(np.uint8)
     return QuantizedTensor(q_RK, scales_RG, bits, block)
 
@@ -111,9 +102,7 @@ def compensated(
     return QuantizedTensor(q_RK, np.concatenate(scales, axis=1), bits, block)
 
 
-def _search(
-    weights_RGB: Array, low: int, high: int, importance_GB: Array | None, shares: Sequence[float]
-) -> tuple[Array, Array]:
+def _search(weights_RGB: Array, low: int, high: int, shares: Sequence[float]) -> tuple[Array, Array]:
     """Return integers (R, G, B) and scales (R, G) of the clipping range with the least squared error."""
     peak_RG = _signed_peak(weights_RGB)
     signs = (1.0,) if -low == high else (1.0, -1.0)
@@ -123,9 +112,9 @@ def _search(
         for sign in signs:
             first_RG = share * peak_RG / (high if sign > 0 else low)
             first_RG = np.where(np.abs(first_RG) < TINY, 1.0, first_RG).astype(np.float32)
-            tuned_RG = _refit(weights_RGB, first_RG, low, high, importance_GB)
+            tuned_RG = _refit(weights_RGB, first_RG, low, high)
             for candidate_RG in (first_RG, tuned_RG):
-                error_RG = _error(weights_RGB, candidate_RG, low, high, importance_GB)
+                error_RG = _error(weights_RGB, candidate_RG, low, high)
                 better = error_RG < best_RG
                 best_RG = np.where(better, error_RG, best_RG)
                 scales_RG = np.where(better, candidate_RG, scales_RG)
@@ -146,21 +135,19 @@ def _integers(weights_RGB: Array, scales_RG: Array, low: int, high: int) -> Arra
     return rounded
 
 
-def _refit(weights_RGB: Array, scales_RG: Array, low: int, high: int, importance_GB: Array | None) -> Array:
+def _refit(weights_RGB: Array, scales_RG: Array, low: int, high: int) -> Array:
     """Return the least-squares scale for the integers that `scales_RG` gives: Σ w·q / Σ q²."""
     q_RGB = _integers(weights_RGB, scales_RG, low, high)
-    weighted = q_RGB if importance_GB is None else q_RGB * importance_GB
-    norm_RG = (weighted * q_RGB).sum(-1)
-    fit_RG = (weighted * weights_RGB).sum(-1) / np.maximum(norm_RG, 1e-30)
+    norm_RG = (q_RGB * q_RGB).sum(-1)
+    fit_RG = (q_RGB * weights_RGB).sum(-1) / np.maximum(norm_RG, 1e-30)
     usable = (norm_RG > 0) & (np.abs(fit_RG) >= TINY)
     tuned: Array = np.where(usable, fit_RG, scales_RG).astype(np.float32)
     return tuned
 
 
-def _error(weights_RGB: Array, scales_RG: Array, low: int, high: int, importance_GB: Array | None) -> Array:
+def _error(weights_RGB: Array, scales_RG: Array, low: int, high: int) -> Array:
     difference = _integers(weights_RGB, scales_RG, low, high) * scales_RG[..., None] - weights_RGB
-    squared = difference * difference
-    total: Array = (squared if importance_GB is None else squared * importance_GB).sum(-1)
+    total: Array = (difference * difference).sum(-1)
     return total
 
 

@@ -62,7 +62,7 @@ def texts(columns: Sequence[Column], label: str | None = None) -> list[tuple[str
     return found + [(c.name,) for c in [*told, *long]]
 
 
-def is_clear(columns: Sequence[Column], found: Sequence[str] | Sequence[tuple[str, ...]]) -> bool:
+def is_clear(found: Sequence[str] | Sequence[tuple[str, ...]]) -> bool:
     """Whether the first of some candidates is the only one, or bears a name that tells."""
     if not found:
         return False

@@ -231,17 +231,15 @@ def train(
     *,
     scratch: Path | None = None,
     progress: Progress = no_progress,
-    encoded: Encoded | None = None,
 ) -> Student:
     """Train one student on signals and return it; validation accuracy picks the epoch."""
     torch_module = module.to_module(student, inside=any(o.name in INSIDE for o in objectives))
-    encoded = encoded or module.tokens(student, signals.texts)
     settings = replace(settings, tolerance=tolerance(validation[1]))
     with threads(build.threads):
         distil(
             torch_module,
             candidate.family,
-            encoded,
+            module.tokens(student, signals.texts),
             signals,
             objectives,
             settings,
