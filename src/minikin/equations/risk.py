@@ -157,8 +157,6 @@ class NotWorse:
 
     place: int
     threshold: float
-    only_small_wrong: int
-    only_large_wrong: int
     answered: int
     bound: float
 
@@ -191,4 +189,4 @@ def non_inferior(
         return None
     worse, better = int(worse_J[passed]), int(better_J[passed])
     bound = betting_bound(worse, len(scores_N) - worse - better, better, delta)
-    return NotWorse(passed, float(thresholds_J[passed]), worse, better, int(answered_J[passed]), bound)
+    return NotWorse(passed, float(thresholds_J[passed]), int(answered_J[passed]), bound)
