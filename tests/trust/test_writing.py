@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import causal
+from fake_api import serving
 from minikin.base import manifest
 from minikin.equations.metrics import same
 from minikin.package import decoder_kin
@@ -15,8 +16,6 @@ from minikin.trust.asked import completed
 from minikin.trust.handover import HandOver
 from minikin.trust.queue import Queue
 from minikin.trust.verdicts import parts_of
-
-from .fake_api import serving
 
 pytest.importorskip("xllamacpp", reason="llama.cpp is not installed: pip install 'minikin[gguf]'")
 pytest.importorskip("gguf", reason="gguf is not installed: pip install 'minikin[gguf]'")
