@@ -122,7 +122,13 @@ def on_toys(path: Path, toy: Path, more: Sequence[str] = ()) -> Recipe:
             "distil.augment=1",
         ]
     if shipped.student.family != "static" and shipped.teacher:
-        overrides += ["student.layers=1", "student.hidden=32", "student.feed_forward=32", "student.heads=2"]
+        overrides += [
+            "student.embedding=null",
+            "student.layers=1",
+            "student.hidden=32",
+            "student.feed_forward=32",
+            "student.heads=2",
+        ]
         overrides += [] if shipped.student.family == "encoder" else ["student.family=encoder"]
     return read(path, [*overrides, *more])
 
