@@ -140,7 +140,8 @@ def test_the_checker_knows_every_word_of_the_schema(schema: dict[str, Any]) -> N
             | {w for key, each in rule.items() if key not in ("properties", "$defs") for w in words(each)}
         )
 
-    assert words(schema) == WORDS
+    rules = {key: each for key, each in schema.items() if key != "x-guidance"}  # how llama.cpp spaces it
+    assert words(rules) == WORDS
     used = set(re.findall(r'"#/\$defs/(\w+)"', json.dumps(schema)))
     assert used == set(schema["$defs"])
 

@@ -58,11 +58,17 @@ def test_pairing_makes_the_interval_narrower():
     assert high - low < (alone[1] - alone[0]) / 2
 
 
-def test_same_seed_same_interval_and_equal_values_have_no_width():
+def test_all_right_or_all_wrong_is_bounded_by_the_exact_binomial():
+    for right in (0, 60):
+        expected = stats.binomtest(right, 60).proportion_ci(0.95, "exact")
+        found = intervals.mean_interval(np.full(60, float(right > 0)))
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_same_seed_same_interval():
     values = np.random.default_rng(1).integers(0, 2, 200)
     assert intervals.mean_interval(values, seed=5) == intervals.mean_interval(values, seed=5)
     assert intervals.mean_interval(values, seed=5) != intervals.mean_interval(values, seed=6)
-    assert intervals.mean_interval(np.ones(50)) == (1.0, 1.0)
 
 
 def test_many_examples_and_classes_are_fast():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -217,3 +218,8 @@ LlamaCpp(Path({str(toy)!r})).complete("the lamp")
 assert not {{"torch", "transformers", "gguf"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_schema_in_the_box_can_be_followed(writer):
+    box = Path(str(files("minikin"))) / "box" / "homes" / "schema.json"
+    writer.stream("x", Decoding(max_tokens=1, schema=json.loads(box.read_text(encoding="utf-8")))).close()

@@ -21,9 +21,18 @@ BATCH_CELLS = 4_000_000
 def mean_interval(values_N: Array, *, level: float = 0.95, resamples: int = 1000, seed: int = 0) -> Interval:
     """Percentile bootstrap interval of the mean of `values_N` (0/1 for an accuracy).
 
-    Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", §13.3.
+    Where all are right, or all are wrong, resampling says nothing: then it is the exact one of an accuracy.
+
+    Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", §13.3; Clopper & Pearson 1934.
     """
     _some(values_N, resamples)
+    if np.all(values_N == values_N[0]) and values_N[0] in (0, 1):
+        most = 1 - ((1 - level) / 2) ** (1 / len(values_N))
+        return (1 - most, 1.0) if values_N[0] else (0.0, most)
+    return _bootstrap(values_N, level, resamples, seed)
+
+
+def _bootstrap(values_N: Array, level: float, resamples: int, seed: int) -> Interval:
     kinds_K, n_K = np.unique(np.asarray(values_N, np.float64), return_counts=True)
     counts_RK = _resample(n_K, resamples, np.random.default_rng(seed))
     return _percentiles(counts_RK @ kinds_K / len(values_N), level)
@@ -34,7 +43,8 @@ def paired_interval(a_N: Array, b_N: Array, *, level: float = 0.95, resamples: i
     if len(a_N) != len(b_N):
         raise ValueError(f"paired values must be of the same examples: got {len(a_N)} and {len(b_N)}")
     difference_N = np.asarray(a_N, np.float64) - np.asarray(b_N, np.float64)
-    return mean_interval(difference_N, level=level, resamples=resamples, seed=seed)
+    _some(difference_N, resamples)
+    return _bootstrap(difference_N, level, resamples, seed)
 
 
 def macro_f1_interval(confusion_TC: Array, *, level: float = 0.95, resamples: int = 1000, seed: int = 0) -> Interval:

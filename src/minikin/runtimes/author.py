@@ -111,7 +111,7 @@ class Author:
         return stream.completion
 
     def __repr__(self) -> str:
-        return f"<Author {self.manifest.family} {self.manifest.scheme}, {self.manifest.size_mib:.2f} MiB>"
+        return f"<Kin {self.manifest.family} {self.manifest.scheme}, {self.manifest.size_mib:.2f} MiB>"
 
 
 def _pair(text: Sequence[str]) -> list[Message]:

@@ -22,10 +22,14 @@ from minikin.runtimes import sampling
 SPECIAL: Final = b"\xff"
 """What marks a token as no part of a text; no UTF-8 begins with it."""
 
-SPACING: Final = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-"""Spaces as Python's json writes them, unless the schema's own `x-guidance` says otherwise.
-
-Where any number of spaces may stand, a small model can go on with spaces for ever.
+FOLLOWED: Final = {
+    "whitespace_flexible": False,
+    "item_separator": ", ",
+    "key_separator": ": ",
+    "coerce_one_of": True,
+}
+"""How a schema is followed, unless its own `x-guidance` says otherwise: spaces as Python's json writes them (where any
+number of them may stand, a small model can go on with spaces for ever), and `oneOf` as `anyOf`.
 """
 
 
@@ -55,8 +59,8 @@ class Grammars:
     def of(self, schema: Mapping[str, Any]) -> Grammar:
         """Return the grammar of a JSON Schema. Raises UserError for one that can't be followed."""
         try:
-            text = json.dumps({"x-guidance": SPACING, **schema})
-        except (TypeError, ValueError) as error:
+            text = json.dumps({**schema, "x-guidance": {**FOLLOWED, **schema.get("x-guidance", {})}})
+        except (TypeError, ValueError, AttributeError) as error:
             raise UserError(f"This is no JSON Schema: {error}.") from error
         init = MatcherInit()
         self._llama.llg_constraint_init_set_defaults(ctypes.byref(init), self._tokenizer)

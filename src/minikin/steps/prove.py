@@ -139,18 +139,17 @@ def notes(found: Mapping[str, Subject], labels_N: Array, seed: int) -> list[str]
     student = found["student"]
     lexical = compare.paired(student.quality, found["tfidf"].quality, labels_N, seed)
     if lexical.interval[0] <= 0:
+        than = "better" if lexical.interval[1] < 0 else "as good"
         said.append(
-            f"TF-IDF with logistic regression is as good here ({found['tfidf'].quality.accuracy:.1%} against "
+            f"TF-IDF with logistic regression is {than} here ({found['tfidf'].quality.accuracy:.1%} against "
             f"{student.quality.accuracy:.1%}): consider it."
         )
     alone = found.get("student_without_teacher")
     if alone is not None:
         with_without = compare.paired(student.quality, alone.quality, labels_N, seed)
         if with_without.interval[0] <= 0:
-            said.append(
-                "The teacher did not help measurably: the same student without it reaches "
-                f"{alone.quality.accuracy:.1%}."
-            )
+            how = "hurt" if with_without.interval[1] < 0 else "did not help measurably"
+            said.append(f"The teacher {how}: the same student without it reaches {alone.quality.accuracy:.1%}.")
         teacher = found.get("teacher")
         if teacher is not None:
             against = compare.paired(teacher.quality, alone.quality, labels_N, seed)

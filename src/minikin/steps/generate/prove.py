@@ -198,15 +198,19 @@ def notes(found: Mapping[str, Subject], seed: int) -> list[str]:
         return said
     nearest, alone = found.get("tfidf"), found.get("student_without_teacher")
     if nearest is not None and nearest.written is not None:
-        low, _ = intervals.paired_interval(student.written.exact_N, nearest.written.exact_N, seed=seed)
-        if low <= 0:
-            said.append("The answer of the nearest training prompt is exact as often: consider a look-up.")
-    if alone is not None and alone.written is not None:
-        low, _ = intervals.paired_interval(student.written.exact_N, alone.written.exact_N, seed=seed)
+        low, high = intervals.paired_interval(student.written.exact_N, nearest.written.exact_N, seed=seed)
         if low <= 0:
             said.append(
-                "The teacher did not help measurably: the same student without it is exact on "
-                f"{alone.written.exact_N.mean():.1%}."
+                f"The answer of the nearest training prompt is exact {'more' if high < 0 else 'as'} often "
+                f"({nearest.written.exact_N.mean():.1%} against {student.written.exact_N.mean():.1%}): "
+                "consider a look-up."
+            )
+    if alone is not None and alone.written is not None:
+        low, high = intervals.paired_interval(student.written.exact_N, alone.written.exact_N, seed=seed)
+        if low <= 0:
+            said.append(
+                f"The teacher {'hurt' if high < 0 else 'did not help measurably'}: the same student without it is "
+                f"exact on {alone.written.exact_N.mean():.1%}."
             )
     return said
 
