@@ -15,15 +15,22 @@ BUILDS = ("build", "demo")
 
 def tell(error: BaseException, verb: str | None, debug: bool) -> int:
     """Say what went wrong with `verb` (after the traceback, if `debug`) and return the exit code."""
-    if isinstance(error, BrokenPipeError):
-        # Whoever read our output has enough; what is still held back must not raise again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _let_go()
+    if isinstance(error, BrokenPipeError):  # whoever read our output has enough
         return 0
     if debug:
         traceback.print_exception(error)
     words, code = _said(error, verb)
     sys.stderr.write(words + "\n")
     return code
+
+
+def _let_go() -> None:
+    """Drop output that can't be written: held back, it would raise again at exit and change the exit code."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _said(error: BaseException, verb: str | None) -> tuple[str, int]:
