@@ -71,32 +71,35 @@ class Exchanges:
             share = n / phrases[phrase]
             if phrases[phrase] >= SEEN and share >= SURE and share > LIFT * often[leaf] / len(examples):
                 self._decides[phrase].add(leaf)
+        self._shortest = {
+            phrase: [leaf for leaf in sorted(decided) if self._is_shortest(phrase, leaf)]
+            for phrase, decided in sorted(self._decides.items())
+        }
         self._frequent = {leaf for leaf, n in often.items() if n >= FREQUENT * len(examples)}
         self._alike: defaultdict[tuple[str, frozenset[Leaf]], list[tuple[Leaf, str]]] = defaultdict(list)
-        for phrase in sorted(self._decides):
-            for leaf in sorted(self._decides[phrase]):
-                if self._is_shortest(phrase, leaf):
-                    self._alike[leaf[0], frozenset(self._decides[phrase] - {leaf})].append((leaf, phrase))
+        for phrase, decided in self._shortest.items():
+            for leaf in decided:
+                self._alike[leaf[0], self._besides(phrase, leaf)].append((leaf, phrase))
 
     def _is_shortest(self, phrase: str, leaf: Leaf) -> bool:
         parts = (part for _, part in _phrases(phrase.split()) if part != phrase)
         return not any(leaf in self._decides.get(part, ()) for part in parts)
 
+    def _besides(self, phrase: str, leaf: Leaf) -> frozenset[Leaf]:
+        """What a phrase decides beside this leaf: only phrases that are alike in it may be exchanged."""
+        return frozenset(self._decides[phrase] - {leaf})
+
     def of(self, words: list[str], leaves: frozenset[Leaf]) -> list[Exchange]:
         """All exchanges in an example of these words, whose answer has these leaves."""
         found: list[Exchange] = []
         for leaf in sorted(leaves):
-            deciding = [
-                (start, phrase)
-                for start, phrase in _phrases(words)
-                if leaf in self._decides.get(phrase, ()) and self._is_shortest(phrase, leaf)
-            ]
+            deciding = [(at, phrase) for at, phrase in _phrases(words) if leaf in self._shortest.get(phrase, ())]
             if len(deciding) != 1:  # two phrases say the same: one of them would then contradict the answer
                 continue
             start, phrase = deciding[0]
             others = leaves - {leaf}
             length = len(phrase.split())
-            for new, its in self._alike[leaf[0], frozenset(self._decides[phrase] - {leaf})]:
+            for new, its in self._alike[leaf[0], self._besides(phrase, leaf)]:
                 if (
                     new != leaf
                     and self._fits(words, start, length, its)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -17,6 +17,8 @@ ROWS = {
     "student_without_teacher": "Same student, no teacher",
     "tfidf": "TF-IDF + logistic regression",
 }
+Columns = Sequence[tuple[str, str, Callable[[Any], str]]]
+"""Of a table of measurements: a heading, the key of the figure, and how it is written."""
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 LABELS_SHOWN = 60
@@ -132,29 +134,36 @@ def _use(story: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     return f"{own}\n\nIn transformers:\n\n{transformers}\n\nIn ONNX Runtime alone:\n\n{onnx}"
 
 
+def interval(pair: Any) -> str:
+    """From one share to another, in per cent."""
+    low, high = pair or (None, None)
+    return f"{words.percent(low)} to {words.percent(high)}" if number(low) is not None else words.NONE
+
+
+COLUMNS: Columns = (
+    ("accuracy", "accuracy", words.percent),
+    ("95 % interval", "accuracy_interval", interval),
+    ("macro-F1", "macro_f1", words.percent),
+    ("ECE", "ece", words.percent),
+    ("size", "size_mib", words.mib),
+    ("p50", "latency_ms_p50", words.ms),
+    ("p95", "latency_ms_p95", words.ms),
+)
+
+
+def side_by_side(story: Mapping[str, Any], rows: Mapping[str, str], columns: Columns) -> list[str]:
+    """Lines of a table of what was measured: a row for each of `rows` (its key and its title) that was."""
+    measured = part(story, "measurements") or {}
+    lines = ["| | " + " | ".join(heading for heading, _, _ in columns) + " |", "|---" + "|---:" * len(columns) + "|"]
+    for who, title in rows.items():
+        if isinstance(m := measured.get(who), Mapping):
+            lines.append(f"| {title} | " + " | ".join(shown(m.get(key)) for _, key, shown in columns) + " |")
+    return lines
+
+
 def _table(story: Mapping[str, Any]) -> str:
     """Teacher, student and baselines side by side."""
-    measured = part(story, "measurements") or {}
-    lines = [
-        "| | accuracy | 95 % interval | macro-F1 | ECE | size | p50 | p95 |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for who, title in ROWS.items():
-        m = measured.get(who)
-        if not isinstance(m, Mapping):
-            continue
-        low, high = m.get("accuracy_interval") or (None, None)
-        interval = f"{words.percent(low)} to {words.percent(high)}" if number(low) is not None else words.NONE
-        cells = [
-            words.percent(m.get("accuracy")),
-            interval,
-            words.percent(m.get("macro_f1")),
-            words.percent(m.get("ece")),
-            words.mib(m.get("size_mib")),
-            words.ms(m.get("latency_ms_p50")),
-            words.ms(m.get("latency_ms_p95")),
-        ]
-        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    lines = side_by_side(story, ROWS, COLUMNS)
     if len(lines) == 2:
         return "Not measured yet."
     machine = part(story, "machine") or {}

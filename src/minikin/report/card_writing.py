@@ -6,15 +6,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from minikin.report import words
-from minikin.report.card import HUB_NAME, about_teacher, flat, slug, whole
+from minikin.report.card import HUB_NAME, Columns, about_teacher, flat, interval, side_by_side, slug, whole
+from minikin.report.card import ROWS as WHO
 from minikin.report.words import number, part
 
-ROWS = {
-    "teacher": "Teacher",
-    "student": "**This model**",
-    "student_without_teacher": "Same student, no teacher",
-    "tfidf": "Answer of the nearest prompt",
-}
+ROWS = {**WHO, "tfidf": "Answer of the nearest prompt"}
+COLUMNS: Columns = (
+    ("exact", "accuracy", words.percent),
+    ("95 % interval", "accuracy_interval", interval),
+    ("ROUGE-L", "rouge_l", words.percent),
+    ("perplexity", "perplexity", words.significant),
+    ("size", "size_mib", words.mib),
+    ("p50", "latency_ms_p50", words.ms),
+    ("tokens/s", "decode_tokens_per_s", words.significant),
+)
 EXAMPLE = "turn the hall lights down a bit"
 
 
@@ -76,27 +81,10 @@ def _use(story: Mapping[str, Any]) -> str:
 
 def _table(story: Mapping[str, Any]) -> str:
     """Teacher, student and baselines side by side."""
-    measured = part(story, "measurements") or {}
-    lines = ["| | exact | 95 % interval | ROUGE-L | perplexity | size | p50 | tokens/s |", "|---" + "|---:" * 7 + "|"]
-    for who, title in ROWS.items():
-        m = measured.get(who)
-        if not isinstance(m, Mapping):
-            continue
-        low, high = m.get("accuracy_interval") or (None, None)
-        cells = [
-            words.percent(m.get("accuracy")),
-            f"{words.percent(low)} to {words.percent(high)}" if number(low) is not None else words.NONE,
-            words.percent(m.get("rouge_l")),
-            words.significant(m.get("perplexity")),
-            words.mib(m.get("size_mib")),
-            words.ms(m.get("latency_ms_p50")),
-            words.significant(m.get("decode_tokens_per_s")),
-        ]
-        lines.append(f"| {title} | " + " | ".join(cells) + " |")
     processor = part(story, "machine", "processor")
     where = f" on {flat(str(processor))}" if processor else ""
     whose = "the teacher's" if story.get("agreement") else "people's"
-    return "\n".join(lines) + (
+    return "\n".join(side_by_side(story, ROWS, COLUMNS)) + (
         f"\n\nExact: the same JSON value as {whose} answer, or the same text. ROUGE-L: the share of words in "
         f"common, in order. Perplexity is of {whose} answers. This model as the packaged file answers in llama.cpp, "
         f"one prompt at a time, one thread{where}. The whole story is in `report.html`."

@@ -147,9 +147,7 @@ def notes(found: Mapping[str, Subject], labels_N: Array, seed: int) -> list[str]
     alone = found.get("student_without_teacher")
     if alone is not None:
         with_without = compare.paired(student.quality, alone.quality, labels_N, seed)
-        if with_without.interval[0] <= 0:
-            how = "hurt" if with_without.interval[1] < 0 else "did not help measurably"
-            said.append(f"The teacher {how}: the same student without it reaches {alone.quality.accuracy:.1%}.")
+        said += gates.unhelped(with_without.interval, f"reaches {alone.quality.accuracy:.1%}")
         teacher = found.get("teacher")
         if teacher is not None:
             against = compare.paired(teacher.quality, alone.quality, labels_N, seed)

@@ -17,6 +17,16 @@ Rows = Mapping[str, Mapping[str, Any]]
 """What was measured of each of `KEYS`, as plain values."""
 
 
+def unhelped(interval: tuple[float, float], reached: str) -> list[str]:
+    """What to say where the student is not measurably better than the same one without the teacher.
+
+    `interval` is of the difference; `reached` says what the one without the teacher does.
+    """
+    low, high = interval
+    how = "hurt" if high < 0 else "did not help measurably"
+    return [f"The teacher {how}: the same student without it {reached}."] if low <= 0 else []
+
+
 def verdict(
     recipe: Recipe,
     rows: Rows,

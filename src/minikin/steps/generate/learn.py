@@ -110,7 +110,7 @@ def tuned(build: Build, came: Student | None, voice: Voice, rows: Rows) -> Stude
         seed=build.recipe.seed,
     )
     before = came or grown(build, ladder.decoder(str(spec.size)), voice, build.recipe.seed)
-    weights, dropout = digest.of_arrays(before.tensors), 0.0 if came else dropout_of(build)
+    weights, dropout = digest.of_arrays(before.tensors), dropout_of(build, is_grown=came is None)
     gold = aims.peoples(build.recipe)
     aim = [asdict(o) for o in gold]
     inputs = build.inputs(its.digest, aim, asdict(settings), dict(before.config), weights, dropout)
@@ -123,10 +123,10 @@ def tuned(build: Build, came: Student | None, voice: Voice, rows: Rows) -> Stude
     return store.load(build.step("tune", "teacher", inputs, words, do))
 
 
-def dropout_of(build: Build) -> float:
+def dropout_of(build: Build, *, is_grown: bool) -> float:
     """Share of values zeroed while a decoder is grown; running text has no use for it, since little of it is seen
     twice."""
-    return build.recipe.train.dropout if build.recipe.data.kind != "text" else 0.0
+    return build.recipe.train.dropout if is_grown and build.recipe.data.kind != "text" else 0.0
 
 
 def trained(
@@ -266,7 +266,7 @@ def distilled(
     before = made(build, plan, origin, voice, rows)
     rows, settings = lesson(build, plan, rows)
     more = {"own": own, "adapter": recipe.train.adapter and recipe.train.adapter.model_dump()}
-    dropout = dropout_of(build) if plan.start == "grown" else 0.0
+    dropout = dropout_of(build, is_grown=plan.start == "grown")
     inputs = build.inputs(
         rows.digest,
         recipe.distil.top_k,
@@ -308,7 +308,7 @@ def control(build: Build, plan: Plan, origin: Student | None, voice: Voice, rows
     rows, settings = lesson(build, start, rows, CONTROL_SHARE)
     adapter = build.recipe.train.adapter
     more = {"adapter": adapter.model_dump()} if adapter else {}
-    dropout = dropout_of(build) if start.start == "grown" else 0.0
+    dropout = dropout_of(build, is_grown=start.start == "grown")
     weights = digest.of_arrays(before.tensors)
     gold = aims.peoples(build.recipe)
     aim = [asdict(o) for o in gold]

@@ -206,12 +206,8 @@ def notes(found: Mapping[str, Subject], seed: int) -> list[str]:
                 "consider a look-up."
             )
     if alone is not None and alone.written is not None:
-        low, high = intervals.paired_interval(student.written.exact_N, alone.written.exact_N, seed=seed)
-        if low <= 0:
-            said.append(
-                f"The teacher {'hurt' if high < 0 else 'did not help measurably'}: the same student without it is "
-                f"exact on {alone.written.exact_N.mean():.1%}."
-            )
+        interval = intervals.paired_interval(student.written.exact_N, alone.written.exact_N, seed=seed)
+        said += gates.unhelped(interval, f"is exact on {alone.written.exact_N.mean():.1%}")
     return said
 
 
