@@ -83,7 +83,6 @@ FOUND = {"task": "generate"}
         ({"student": {"model": "m"}}, "student.model: is of the task generate"),
         ({"distil": {"on_policy": 0.5}}, "distil.on_policy: is of the task generate"),
         ({"train": {"adapter": {}}}, "train.adapter: is of the task generate"),
-        ({"train": {"precision": "bf16"}}, "train.precision: is of the task generate"),
         ({"train": {"checkpointing": True}}, "train.checkpointing: is of the task generate"),
         (FOUND | {"student": {"model": "m", "start": "grown"}}, "student.start: a grown student has new weights"),
         (FOUND | {"student": {"model": "m", "layers": 2}}, "student.layers: student.model has its own"),

@@ -62,6 +62,7 @@ def _learning(recipe: Recipe, *, apart: bool, live: bool) -> Iterator[str]:
         yield "The teacher stays in memory while it learns."
     if train.adapter:
         yield f"Adapters ({train.adapter.kind}, rank {train.adapter.rank}) learn, and are merged before packaging."
-    if train.precision != "fp32" or train.checkpointing:
-        again = ", each layer computed twice" if train.checkpointing else ""
-        yield f"Its matrix products are {train.precision}{again}."
+    if train.precision == "bf16":
+        yield "Its matrix products are in bfloat16."
+    if train.checkpointing:
+        yield "Each layer is computed twice, to hold less in memory."

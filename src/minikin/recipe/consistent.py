@@ -223,7 +223,6 @@ def _no_decoder(recipe: Recipe) -> Iterator[Contradiction]:
         "student.model": recipe.student.model,
         "distil.on_policy": recipe.distil.on_policy,
         "train.adapter": recipe.train.adapter,
-        "train.precision": recipe.train.precision != "fp32",
         "train.checkpointing": recipe.train.checkpointing,
     }
     yield from ((key, "is of the task generate; leave it out") for key, value in given.items() if value)

@@ -281,7 +281,7 @@ class TrainSpec(Section):
         default=None, description="generate: learn only {kind, rank, alpha} beside a checkpoint; absent: all weights"
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        default="fp32", description="generate: of matrix products; auto: bf16 where hardware has it"
+        default="auto", description="Of its matrix products; auto: bf16 where hardware has it"
     )
     dropout: float = Field(
         default=0.1,

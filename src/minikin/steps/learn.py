@@ -18,7 +18,7 @@ from minikin.feed.tokens import encode
 from minikin.plan.candidates import Candidate
 from minikin.recipe.schema import Objective as ObjectiveSpec
 from minikin.steps.context import Build, Material
-from minikin.steps.teach import epochs_for, threads
+from minikin.steps.teach import epochs_for, in_bfloat16, threads
 from minikin.students import encoder, inherit, module, static, store, tokenizer
 from minikin.teachers.local import LocalTeacher
 from minikin.teachers.resolve import resolve
@@ -191,6 +191,7 @@ def settings_of(build: Build, candidate: Candidate, texts: int, seed: int | None
         epochs=epochs,
         batch=train.batch if "batch" in train.model_fields_set else 64,
         learning_rate=train.learning_rate or LEARNING_RATES[kind],
+        bfloat16=candidate.family == "encoder" and in_bfloat16(train),
         seed=build.recipe.seed if seed is None else seed,
     )
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from minikin.base.types import Array, Progress, no_progress
 from minikin.feed.buckets import bucketed
+from minikin.train.precision import in_bfloat16
 
 LossOfBatch = Callable[[nn.Module, Array], Tensor]
 Evaluate = Callable[[nn.Module], float]
@@ -81,14 +82,16 @@ def optimise(
     """
     _keep_freed_memory()
     accelerator = Accelerator()
-    # not accelerate's own mixed precision: that is one for the whole process, and a student is trained otherwise
-    precision = torch.autocast(accelerator.device.type, torch.bfloat16, enabled=settings.bfloat16)
     optimizer = torch.optim.AdamW(_groups(module, settings, heads), weight_decay=settings.weight_decay, fused=True)
     per_epoch = max(1, len(bucketed(lengths_N, settings.batch, settings.seed, 0)))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_then_decay(settings, per_epoch))
     state = _State(module, optimizer, schedule, settings, scratch)
     shares = _Shares(accelerator, np.ones(len(lengths_N)) if weights_N is None else weights_N)
-    with torch.random.fork_rng(devices=[]):
+    with (
+        torch.random.fork_rng(devices=[]),
+        # not accelerate's own mixed precision: that is one for the whole process, and a student is trained otherwise
+        in_bfloat16(module, accelerator.device, settings.bfloat16) as precision,
+    ):
         torch.manual_seed(settings.seed)
         start = state.load()
         prepared, prepared_optimizer = accelerator.prepare(module, optimizer)
