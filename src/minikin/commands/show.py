@@ -39,7 +39,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, bold: int = 
 def interval(pair: Any) -> str:
     """A 95 % interval of shares: 91.2–93.4."""
     if not pair or any(words.number(x) is None for x in pair):
-        return ""
+        return words.NONE
     return f"{100 * pair[0]:.1f}–{100 * pair[1]:.1f}"
 
 
@@ -52,18 +52,16 @@ def writings(found: Mapping[str, Any]) -> Table:
             continue
         if key == "student":
             place = len(rows)
-        perplexity = words.number(row.get("perplexity"))
-        rate = words.number(row.get("decode_tokens_per_s"))
         rows.append(
             (
                 name,
                 words.percent(row.get("accuracy")),
                 interval(row.get("accuracy_interval")),
-                "" if perplexity is None else f"{perplexity:,.3f}",
+                words.fixed(row.get("perplexity"), 3),
                 words.mib(row.get("size_mib")),
                 words.ms(row.get("latency_ms_p50")),
                 words.ms(row.get("latency_ms_p95")),
-                "" if rate is None else f"{rate:,.0f}",
+                words.fixed(row.get("decode_tokens_per_s")),
             )
         )
     columns = ("", "exact", "95 % interval", "perplexity", "size", "p50", "p95", "tokens/s")
