@@ -249,6 +249,12 @@ def test_new_and_check(tmp_path):
     assert checked.exit_code == 0, checked.output
     assert "task: generate" in checked.output
     assert "tokens to learn" in checked.output
+    for step in ("tune", "signals", "distil", "control", "quantize", "gate", "together", "memory", "disk"):
+        assert f"\n {step} " in checked.output
+    assert "expect it within a factor of two" in " ".join(checked.output.split())
+    alone = CliRunner().invoke(app, ["check", str(out), "--set", "teacher=null"]).output
+    assert "\n distil " in alone
+    assert not any(f"\n {step} " in alone for step in ("tune", "signals", "control", "disk"))
 
 
 def test_a_checkpoint_is_trimmed_tuned_and_cut(tmp_path):
