@@ -85,8 +85,7 @@ def story_of(folder: Path) -> dict[str, Any]:
 def _show(folder: Path) -> None:
     story = story_of(folder)
     console = show.out()
-    shown = show.writings if story.get("task") == "generate" else show.measurements
-    console.print(shown(story["measurements"]))
+    console.print(show.measurements(story["measurements"], str(story.get("task"))))
     for reason in (*story.get("reasons", ()), words.busy(story["measurements"]).strip()):
         if reason:
             console.print(f"[yellow]•[/] {escape(reason)}")
