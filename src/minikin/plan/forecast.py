@@ -16,7 +16,7 @@ STEP_S = 0.0015
 LAYER_STEP_S = 0.0012
 """What a training step costs beside its arithmetic, once and for each layer: Python, kernels' starts."""
 
-READING, WRITING, TOKEN_S = 0.4, 0.2, 0.0005
+READING, WRITING, TOKEN_S = 0.4, 0.25, 0.0001
 """Shares of that rate at which llama.cpp reads a prompt, and writes, where memory bounds it; and a token's own cost."""
 
 PROCESS_MIB = 600
