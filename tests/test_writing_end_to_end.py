@@ -75,6 +75,7 @@ def test_the_folder_says_what_it_is_and_what_was_measured(built):
     assert 1 <= measured["student"]["perplexity"] < 30
     assert measured["teacher"]["perplexity"] < 30
     assert measured["student"]["size_mib"] <= 2
+    assert measured["student"]["core_share"] > 0
     assert manifest["gate"]["passed"]
     story = json.loads((built / "report.json").read_text())
     assert 0.9 < story["parity"]["perplexity_ratio"] < 1.1
