@@ -28,7 +28,7 @@ from toys import LABELS, sentences, toy_checkpoint, toy_csv, toy_project, toy_re
 TEXTS = [text for text, _ in sentences(40, seed=7)]
 MANIFEST = {"task", "labels", "files", "teacher", "measurements", "gate", "machine", "recipe_sha256", "seeds"}
 SUBJECTS = {"teacher", "student", "student_without_teacher", "tfidf"}
-MEASURED = {"accuracy", "accuracy_interval", "size_mib", "latency_ms_p50", "latency_ms_p95"}
+MEASURED = {"accuracy", "accuracy_interval", "size_mib", "latency_ms_p50", "latency_ms_p95", "core_share"}
 GATE = {"passed", "retention", "gap_closed", "size_ratio", "speed_ratio", "reasons"}
 FILES = {"minikin.json", "config.json", "tokenizer.json", "model.safetensors", "recipe.yaml"}
 FILES |= {"tokenizer_config.json", "model.kernel", "train_rows.safetensors"}

@@ -19,7 +19,9 @@ from typer.testing import CliRunner
 import causal
 import talk
 from fake_api import chat, drip, hang_up, serving
+from minikin.base import extras
 from minikin.base.console import Stages
+from minikin.base.errors import MissingExtra
 from minikin.base.folders import RunFolder
 from minikin.cli import app
 from minikin.feed.causal import student_of
@@ -243,6 +245,22 @@ def test_check_forecasts_the_cost_and_asks_nothing(tmp_path):
     assert "3,200 written" in words  # 80 answers of at most 40 tokens
     assert "the limit is 1,000,000.00" in words
     assert "tokens to learn" in words
+    assert not api.bodies
+
+
+def test_the_forecast_needs_no_llama_cpp_and_the_build_asks_nothing_without(tmp_path, monkeypatch):
+    def need(module, extra):
+        if extra == "gguf":
+            raise MissingExtra(module, extra)
+        return extras.need(module, extra)
+
+    monkeypatch.setattr(generate.ask, "need", need)
+    with serving(say) as api:
+        build = Build(read(write(tmp_path, api.url)), tmp_path / "kin", RunFolder(tmp_path / "run"), Stages(quiet=True))
+        corpus = generate.material.data(build)
+        assert "80 prompts to ask" in generate.ask.foreseen(build, corpus)[1]
+        with pytest.raises(MissingExtra, match="gguf"):
+            generate.ask.told(build, corpus)
     assert not api.bodies
 
 

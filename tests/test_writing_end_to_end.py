@@ -75,6 +75,7 @@ def test_the_folder_says_what_it_is_and_what_was_measured(built):
     assert 1 <= measured["student"]["perplexity"] < 30
     assert measured["teacher"]["perplexity"] < 30
     assert measured["student"]["size_mib"] <= 2
+    assert measured["student"]["core_share"] > 0
     assert manifest["gate"]["passed"]
     story = json.loads((built / "report.json").read_text())
     assert 0.9 < story["parity"]["perplexity_ratio"] < 1.1
@@ -249,6 +250,12 @@ def test_new_and_check(tmp_path):
     assert checked.exit_code == 0, checked.output
     assert "task: generate" in checked.output
     assert "tokens to learn" in checked.output
+    for step in ("tune", "signals", "distil", "control", "quantize", "gate", "together", "memory", "disk"):
+        assert f"\n {step} " in checked.output
+    assert "expect it within a factor of two" in " ".join(checked.output.split())
+    alone = CliRunner().invoke(app, ["check", str(out), "--set", "teacher=null"]).output
+    assert "\n distil " in alone
+    assert not any(f"\n {step} " in alone for step in ("tune", "signals", "control", "disk"))
 
 
 def test_a_checkpoint_is_trimmed_tuned_and_cut(tmp_path):

@@ -262,5 +262,13 @@ def test_check_shows_how_it_will_learn(place, tmp_path):
     changes = {"distil": {"on_policy": 0.25}, "train": {"adapter": {"rank": 8}, "checkpointing": True}}
     done = CliRunner().invoke(app, ["check", str(recipe(place, tmp_path / "kin", **changes))])
     assert done.exit_code == 0, done.output
-    for words in ("tuned 2x32/48", "by kl, gold", "25%", "stays in memory", "lora, rank 8", "computed twice"):
+    for words in (
+        "tuned 2x32/48",
+        "by kl, gold",
+        "25%",
+        "stays in memory",
+        "lora, rank 8",
+        "computed twice",
+        "the teacher beside it",
+    ):
         assert words in done.output

@@ -103,6 +103,14 @@ def test_bad_overrides(say, recipe: Path, tmp_path: Path, override: str) -> None
     assert "Traceback" not in found.output
 
 
+def test_one_set_for_each_override(say, recipe: Path) -> None:
+    found = say("build", recipe, "--set", "seed=7", "budget.size_mib=1")
+    assert found.exit_code == 2
+    assert "budget.size_mib=1" in found.stderr
+    assert "Each KEY=VALUE needs a --set of its own" in " ".join(found.stderr.split())
+    assert "--set" not in say("build", recipe, "more").stderr
+
+
 def test_a_missing_package_names_the_pip_command(say, recipe: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("minikin.base.extras.has", lambda module: module != "torch")
     found = say("build", recipe, "-o", tmp_path / "k")

@@ -34,8 +34,9 @@ def test_run_hands_over_what_is_not_certified(say, kin: Path, file: Path, tmp_pa
     assert len(rows) == 2
     for row in rows:
         assert (row["label"], row["confidence"], row["certified"], row["handed_over"]) == (None, None, False, True)
-        assert row["reason"].endswith("it waits for a person")
-    assert "the certificate is void" in found.stderr
+        assert row["reason"] == "there is no certificate; make one with: minikin certify; it waits for a person"
+    assert "from here on: there is no certificate; make one with: minikin certify\n" in found.stderr
+    assert "void" not in found.output
     assert "2 waiting" in found.stderr
     assert len(Queue(tmp_path / "requests.db").items()) == 2
 

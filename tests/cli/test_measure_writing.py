@@ -65,7 +65,10 @@ def test_every_engine_is_measured_in_turns(say, kin, tmp_path, monkeypatch):
     for row in (ours, theirs):
         assert 0 < row["first_token_ms_p50"] <= row["first_token_ms_p95"]
         assert row["prefill_tokens_per_s"] > 0 < row["decode_tokens_per_s"]
+    assert ours["core_share"] > 0
+    monkeypatch.setattr(speed.Cores, "share", lambda _self: 0.5)
     shown = say("bench", kin, *lengths)
+    assert "latencies are upper bounds" in " ".join(shown.stdout.split())
     assert "prefill tok/s" in shown.stdout
     assert "kin, now, llama.cpp, 1 thread" in shown.stdout
     assert "Cold start 1.000 s" in shown.stdout
@@ -110,6 +113,7 @@ def test_compare_tells_the_better_one(say, kin, other, test_file):
         (("bench", "KIN", "--on", "nowhere.txt"), "nowhere.txt"),
         (("bench", "KIN", "--teacher", "x"), "--teacher"),
         (("run", "SORTS", "x", "--draft", "KIN"), "--draft is for one that writes"),
+        (("run", "KIN", "x", "--all"), "writes: --all is for one that sorts texts. Leave it out."),
         (("run", "KIN", "x", "--draft", "SORTS"), "sorts texts"),
         (("run", "KIN", "x", "--draft", "KIN", "--engine", "torch"), "helps llama.cpp only"),
     ],

@@ -52,6 +52,19 @@ def test_every_commented_line_is_valid_when_uncommented(say, data: Path, tmp_pat
     assert recipe.data.test == str((tmp_path / "test.csv").resolve())
 
 
+@pytest.mark.parametrize("task", ["classify", "generate"])
+def test_a_test_file_is_spoken_of_as_given(say, data: Path, tmp_path: Path, task: str) -> None:
+    out = tmp_path / "r.yaml"
+    more = ("--task", task, "--text", "message", "--label", "intent")
+    assert say("new", data, *more, "--test", tmp_path / "held.csv", "-o", out).exit_code == 0
+    (line,) = (line for line in out.read_text().splitlines() if "test:" in line)
+    assert line.startswith("  test: held.csv   # ")
+    assert "absent" not in line
+    assert "nothing is learnt" in line
+    assert say("new", data, *more, "-o", out, "--force").exit_code == 0
+    assert "# test: test.csv   # absent" in out.read_text()
+
+
 def test_the_box_is_understood(say, tmp_path: Path) -> None:
     assert say("new", HELPDESK, "-o", tmp_path / "r.yaml").exit_code == 0
     assert (read(tmp_path / "r.yaml").data.text, read(tmp_path / "r.yaml").data.label) == ("text", "label")

@@ -141,6 +141,55 @@ def test_mistakes_are_told(say, kin: Path, args: list[str], words: str) -> None:
     assert "Traceback" not in found.output
 
 
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x10\0\0\0\x10\x08\x06"
+BINARY = {
+    "a.png": PNG,
+    "model.safetensors": b'\x40\0\0\0\0\0\0\0{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
+    "renamed.csv": PNG,
+    "paper": b"%PDF-1.7\n",
+}
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_files_that_hold_no_text_are_refused(say, kin: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(BINARY[name])
+    found = say("run", kin, "--file", tmp_path / name)
+    assert (found.exit_code, found.stdout) == (2, "")
+    assert name in found.stderr
+    if BINARY[name] == PNG:
+        assert "Standard input holds no text" in say("run", kin, input=PNG).stderr
+        assert len(rows(say("run", kin, "--format", "lines", input=PNG).stdout)) == 3
+
+
+def test_a_stray_nul_is_text(say, kin: Path) -> None:
+    assert len(rows(say("run", kin, input=b"a\0b\ncard\n").stdout)) == 2
+
+
+def test_a_file_s_name_as_text_is_told(say, kin: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("card\n")
+    found = say("run", kin, tmp_path / "t.txt")
+    assert found.exit_code == 0
+    assert f"--file {tmp_path / 't.txt'} reads" in found.stderr
+    assert "--file" not in say("run", kin, "card").stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (["--max-tokens", "5"], "--max-tokens is for"),
+        (["--temperature", "0"], "--temperature is for"),
+        (["--json-schema", "s.json", "-n", "2"], "--json-schema, --n are for"),
+        (["--draft", "small"], "--draft is for"),
+        (["--seed", "1", "--top-k", "1", "--top-p", "1", "--stop", "x"], "--top-p, --top-k, --stop, --seed are for"),
+    ],
+)
+def test_options_of_writers_are_refused_by_name(say, kin: Path, args: list[str], named: str) -> None:
+    found = say("run", kin, *args, "card")
+    assert (found.exit_code, found.stdout) == (2, "")
+    assert "sorts texts" in found.stderr
+    assert named in found.stderr
+
+
 def test_archives_are_refused(say, kin: Path, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_bytes(b"PK\x03\x04 zip")
     assert "Save it as CSV" in say("run", kin, "--file", tmp_path / "x.csv").stderr

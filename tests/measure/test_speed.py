@@ -28,11 +28,12 @@ def test_latency_is_of_one_text_after_warm_up_without_collection():
     measured = speed.latency(sleeper, ["x", "y", "z"], warmup=3, repeats=20)
     assert 2 <= measured.latency_ms_p50 < 12
     assert measured.latency_ms_p50 <= measured.latency_ms_p95
+    assert measured.core_share < 0.5  # it slept
     assert measured.n == 20
     assert sleeper.asked[:4] == [["x"], ["y"], ["z"], ["x"]]
     assert sleeper.collecting == [True] * 3 + [False] * 20
     assert gc.isenabled()
-    assert set(measured.summary()) == {"latency_ms_p50", "latency_ms_p95"}
+    assert set(measured.summary()) == {"latency_ms_p50", "latency_ms_p95", "core_share"}
 
 
 def test_latency_stops_in_time():

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minikin.plan import forecast
-from minikin.plan.forecast import Machine, Shape
+from minikin.plan.forecast import Decoder, Machine, Shape
 
 MINILM = Shape(6, 384, 1536, 30_522, 77)
 TINY = Shape(2, 128, 512, 4_000, 77)
@@ -46,6 +46,36 @@ def test_frozen_embeddings_are_cheaper() -> None:
 def test_static_students_have_no_layers_to_compute() -> None:
     bag, mixing = Shape(0, 128, 0, 4000, 77), Shape(0, 128, 0, 4000, 77, window=3)
     assert bag.gflop(16) < mixing.gflop(16) < TINY.gflop(16)
+
+
+def decoder(**more: object) -> Decoder:
+    """4 layers of 64 wide with 1,000 weights each, whose 500 pieces are weighed at 10 tokens of a text."""
+    return Decoder(4, 64, 192, 500, 0, inner=4000, **{"learnt": 10.0, **more})  # type: ignore[arg-type]
+
+
+def test_a_decoder_by_hand() -> None:
+    assert decoder().gflop(20) == pytest.approx((2 * 20 * 4000 + 2 * 10 * 500 * 64 + 4 * 400 * 64 * 4) / 1e9)
+    assert decoder().other_weights == 4000
+    assert decoder(tied=False).other_weights == 4000 + 500 * 64
+    assert decoder(learnt=0.0).gflop(20) < decoder().gflop(20) == decoder(tied=False).gflop(20)
+
+
+def test_what_saves_memory_is_forecast_to() -> None:
+    usual = forecast.training_mib(decoder(), 8, 512)
+    assert forecast.training_mib(decoder(checkpointing=True), 8, 512) < usual
+    # gradients, two moments and the best copy of every weight are what adapters save
+    saved = 16 * (500 * 64 + 4000) / 2**20
+    assert usual - forecast.training_mib(decoder(), 8, 512, adapters=True) == pytest.approx(saved)
+    assert forecast.weights_mib(decoder()) == pytest.approx(saved / 4)
+    assert forecast.training_s(decoder(), 10, 1, 2, 20, HERE, adapters=True) < forecast.training_s(
+        decoder(), 10, 1, 2, 20, HERE
+    )
+
+
+def test_answers_are_of_one_thread() -> None:
+    alone, half = (decoder().answer_s(20, 10, machine, 1) for machine in (HERE, Machine(50.0, 1.0)))
+    assert decoder().answer_s(20, 10, HERE, 2) == pytest.approx(half)
+    assert half - 10 * forecast.TOKEN_S == pytest.approx(2 * (alone - 10 * forecast.TOKEN_S))
 
 
 def test_signals_by_hand() -> None:

@@ -93,6 +93,12 @@ def test_any_part_may_be_missing(story, key):
     assert "None" not in body.replace("run(None, ", "")
 
 
+def test_other_work_while_it_was_timed_is_told(story):
+    assert "upper bounds" not in card(story, MANIFEST)
+    story["measurements"]["student"]["core_share"] = 0.5
+    assert "latencies are upper bounds" in card(story, MANIFEST)
+
+
 def test_an_empty_story_is_still_a_card():
     metadata, body = split(card({}, {}))
     assert metadata["library_name"] == "minikin"

@@ -199,6 +199,12 @@ def test_many_classes_fold(story):
     assert text.index("class 000") < text.index("class 149")
 
 
+def test_other_work_while_it_was_timed_is_told(story):
+    assert "upper bounds" not in page(story)
+    story["measurements"]["student"]["core_share"] = 0.5
+    assert "latencies are upper bounds" in page(story)
+
+
 def test_same_story_same_page_and_the_story_is_left_alone(story):
     before = copy.deepcopy(story)
     assert page(story) == page(story)

@@ -34,6 +34,9 @@ def plain(text):
         (words.p_value(1e-9), "< 0.001"),
         (words.p_value(0.0421), "0.042"),
         (words.p_value(0.359), "0.36"),
+        (words.fixed(1284.3), "1,284"),
+        (words.fixed(3.4017, 3), "3.402"),
+        (words.fixed(None), "–"),
         (words.significant(0), "0"),
         (words.significant("x"), "–"),
         (words.join(["a", "b", "c"]), "a, b and c"),
@@ -44,6 +47,13 @@ def plain(text):
 )
 def test_numbers_in_words(made, expected):
     assert plain(made) == expected
+
+
+def test_other_work_is_told_of(story):
+    assert words.busy(None) == words.busy(story["measurements"]) == ""
+    assert words.busy({"teacher": {"core_share": 0.97}, "student": None}) == ""
+    found = plain(words.busy({"teacher": {"core_share": 0.97}, "student": {"core_share": 0.624}}))
+    assert "the timed thread had one for 62 % of the time" in found
 
 
 def test_verdicts(story):

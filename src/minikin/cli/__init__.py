@@ -41,12 +41,21 @@ class Verbs(TyperGroup):
         """Run the command; exit with the code of what it raised."""
         try:
             return super().invoke(ctx)
-        except OWN_ENDS:
+        except OWN_ENDS as error:
+            _hint(error)
             raise
         except (Exception, KeyboardInterrupt) as error:
             from minikin.commands.failure import tell
 
             raise typer.Exit(tell(error, ctx.invoked_subcommand, ctx.params.get("debug", False))) from None
+
+
+def _hint(error: Any) -> None:
+    """Say of `--set a=1 b=2`, which ends as an argument too many, what to write instead."""
+    command = getattr(getattr(error, "ctx", None), "command", None)
+    takes_set = any("--set" in p.opts for p in getattr(command, "params", ()))
+    if takes_set and "extra argument" in str(error.message) and "=" in str(error.message):
+        error.message = f"{error.message}. Each KEY=VALUE needs a --set of its own."
 
 
 # Plain help: rich's would take as long again as everything else together.

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from minikin.base.errors import UserError
 from minikin.cli import options
 
+WRITING: Final = frozenset({"draft", "schema", "n", "temperature", "top_p", "top_k", "stop", "seed", "max_tokens"})
+"""Options of `run` that only a kin that writes can follow; those of `SORTING` only one that sorts texts."""
+
+SORTING: Final = frozenset({"everything"})
+
 
 def run(
+    ctx: typer.Context,
     kin: options.Folder,
     texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts; pairs two by two")] = None,
     file: Annotated[Path | None, typer.Option("-f", "--file", help="Read texts from a file", metavar="FILE")] = None,
@@ -42,12 +48,19 @@ def run(
 ) -> None:
     """Answer texts, a file, or standard input: one JSON object per text, in order, as they come.
 
-    A kin that writes takes prompts and the options from --draft on; one that sorts texts takes those before.
+    The options from --draft on are for a kin that writes, --all is for one that sorts texts.
     """
     from minikin.commands import write
 
-    columns = tuple(text_column or ())
-    if write.writes(kin):
+    columns, writes = tuple(text_column or ()), write.writes(kin)
+    if foreign := options.given(ctx, SORTING if writes else WRITING):
+        does, other = ("writes", "sorts texts") if writes else ("sorts texts", "writes")
+        one = len(foreign) == 1
+        raise UserError(
+            f"The kin in {kin} {does}: {', '.join(foreign)} {'is' if one else 'are'} for one that {other}. "
+            f"Leave {'it' if one else 'them'} out."
+        )
+    if writes:
         writing = write.How(
             schema,
             n,
@@ -65,8 +78,6 @@ def run(
         )
         write.run(kin, tuple(texts or ()), file, form, columns, writing)
         return
-    if draft is not None:
-        raise UserError(f"The kin in {kin} sorts texts: --draft is for one that writes.")
     from minikin.commands import run as command
 
     how = command.How(everything=everything, threads=threads, engine=engine, verbose=verbose, hand_over=hand_over)

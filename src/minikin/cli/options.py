@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -44,3 +45,14 @@ Threads = Annotated[int, typer.Option(help="Threads of one computation", metavar
 AsJson = Annotated[bool, typer.Option("--json", help="Tell it as one JSON object")]
 Confidence = Annotated[str, typer.Option(help="How sure that is to be", metavar="SHARE")]
 RecipePath = Annotated[Path, typer.Argument(help="The recipe")]
+
+
+def given(ctx: typer.Context, names: Set[str]) -> list[str]:
+    """Which of these parameters stand on the command line, as the options are written there."""
+    typed = (p for p in ctx.command.params if p.name in names and _is_typed(ctx, p.name))
+    return [max(p.opts, key=len) for p in typed]
+
+
+def _is_typed(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

@@ -14,6 +14,7 @@ from rich.markup import escape
 from minikin.base import extras
 from minikin.base.errors import GateFailed, KinError, MissingExtra, UserError
 from minikin.commands import show
+from minikin.report import words
 
 BUILD_PACKAGES = ("torch", "transformers", "accelerate", "pyarrow", "safetensors", "sklearn", "onnx", "jinja2")
 BOXES = {"classify": "helpdesk", "generate": "homes"}
@@ -84,10 +85,10 @@ def story_of(folder: Path) -> dict[str, Any]:
 def _show(folder: Path) -> None:
     story = story_of(folder)
     console = show.out()
-    shown = show.writings if story.get("task") == "generate" else show.measurements
-    console.print(shown(story["measurements"]))
-    for reason in story.get("reasons", ()):
-        console.print(f"[yellow]•[/] {escape(reason)}")
+    console.print(show.measurements(story["measurements"], str(story.get("task"))))
+    for reason in (*story.get("reasons", ()), words.busy(story["measurements"]).strip()):
+        if reason:
+            console.print(f"[yellow]•[/] {escape(reason)}")
     colour = "green" if story.get("passed") else "red"
     console.print(f"[{colour}]{escape(str(story.get('verdict', '')))}[/]")
     console.print(f"kin     {escape(str(folder))}", soft_wrap=True)

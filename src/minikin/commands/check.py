@@ -28,6 +28,9 @@ SAMPLE_TEXTS = 20_000
 SURELY_TOO_LARGE = 1.3
 """A forecast size above so many times the budget is dropped unmeasured, as the plan does."""
 
+Step = tuple[str, float, float, str]
+"""A step of the build, the seconds that it takes at least and at most, and what it is."""
+
 LEXICAL_S_PER_TEXT = 0.001
 MEASURING_S = 2.0
 GATE_S = 8.0
@@ -134,13 +137,11 @@ def _teacher_shape(config: dict[str, Any]) -> tuple[int, int, int, int] | None:
 def _forecast(recipe: Recipe, sight: Sight, temporary: Path, out: Console) -> None:
     """Show what the build will take, and the candidates. Raises BudgetError when none can fit."""
     from minikin.base.folders import RunFolder
-    from minikin.measure import rate
-    from minikin.plan.forecast import Machine
     from minikin.steps.context import Build
     from minikin.steps.fit import candidates_of
 
     build = Build(recipe, Path("kin"), RunFolder(temporary / "run"), Stages(quiet=True))
-    machine = Machine(rate.gemm_gflops(build.threads), rate.update_ns(build.threads))
+    machine = measured(build.threads)
     costs = Costs(build, sight, machine)
     candidates = candidates_of(recipe, _teacher_shape(sight.config))
     sized = [(c, min(costs.size_mib(c, scheme) for scheme in c.schemes)) for c in candidates]
@@ -154,11 +155,7 @@ def _forecast(recipe: Recipe, sight: Sight, temporary: Path, out: Console) -> No
     out.print(_engine(recipe, sight))
     if recipe.budget.latency_ms_p95 or recipe.budget.memory_mib:
         out.print("Latency and memory of the candidates are not forecast: the build measures them untrained.")
-    out.print(
-        f"[dim]Forecast from {words.count(len(sight.data.train), 'training text')} of {sight.tokens:.0f} tokens, "
-        f"{machine.gemm_gflops:.0f} GFLOP/s and {machine.update_ns:.2f} ns a weight, measured just now with "
-        f"{words.count(build.threads, 'thread')}; expect it within a factor of two.[/]"
-    )
+    out.print(footing(words.count(len(sight.data.train), "training text"), sight.tokens, machine, build.threads))
 
 
 def _engine(recipe: Recipe, sight: Sight) -> str:
@@ -231,16 +228,9 @@ class Costs:
 
     def rows(self, fitting: Sequence[Any]) -> list[tuple[str, str, str]]:
         """The steps with their forecast, the sum, memory and disk."""
-        low = high = 0.0
-        rows = []
-        for name, least, most, what in [*self._teacher_steps(), *self._student_steps(fitting)]:
-            low, high = low + least, high + most
-            rows.append((name, _range(least, most), what))
-        rows.append(("together", _range(low, high), "the whole build; early stopping may shorten it"))
-        rows += self._room(fitting)
-        return rows
+        return [*summed([*self._teacher_steps(), *self._student_steps(fitting)]), *self._room(fitting)]
 
-    def _teacher_steps(self) -> list[tuple[str, float, float, str]]:
+    def _teacher_steps(self) -> list[Step]:
         from minikin.plan.forecast import asking_s, training_s
         from minikin.steps.teach import TUNING_PASSES, epochs_for
 
@@ -263,13 +253,13 @@ class Costs:
         took = asking_s(self.teacher, self.texts, self.sight.tokens, self.machine)
         return [*steps, ("signals", took, took, f"the teacher's answers to {self.texts:,} texts")]
 
-    def _student_steps(self, fitting: Sequence[Any]) -> list[tuple[str, float, float, str]]:
+    def _student_steps(self, fitting: Sequence[Any]) -> list[Step]:
         from minikin.plan.forecast import asking_s
         from minikin.steps.choose import RUNG_SHARE, TRIED
         from minikin.steps.learn import CONTROL_SHARE
 
         trained = [self.student_s(c) for c in fitting]
-        steps: list[tuple[str, float, float, str]] = []
+        steps: list[Step] = []
         trials = sorted(took * sum(RUNG_SHARE) for took in trained) if len(fitting) > 1 else []
         measuring = MEASURING_S * len(fitting)
         plan = (measuring + sum(trials[:TRIED]), measuring + sum(trials[-TRIED:]))
@@ -288,7 +278,7 @@ class Costs:
         ]
 
     def _room(self, fitting: Sequence[Any]) -> list[tuple[str, str, str]]:
-        from minikin.plan.forecast import memory_mib, signals_mib, training_mib
+        from minikin.plan.forecast import memory_mib, signals_mib, training_mib, weights_mib
 
         recipe, tokens = self.build.recipe, self.sight.tokens
         peaks = [training_mib(self.shape(c), 64, tokens) for c in fitting]
@@ -298,7 +288,7 @@ class Costs:
             peaks.append(
                 training_mib(self.teacher, spec.batch, tokens, frozen_embeddings=spec.freeze_embeddings)
                 if spec.fit
-                else 4 * (self.teacher.embedding_weights + self.teacher.other_weights) / 2**20
+                else weights_mib(self.teacher)
             )
             disk = signals_mib(self.texts, tokens, self.classes, self.teacher.hidden, _kinds(recipe))
             rows.append(("disk", words.mib(disk), "the teacher's signals in the run folder"))
@@ -314,6 +304,30 @@ def _kinds(recipe: Recipe) -> dict[str, int]:
         layers = len(set(objective.layers.values())) if objective.layers else 1
         kinds[NEEDS[objective.name]] = max(kinds.get(NEEDS[objective.name], 0), layers)
     return kinds
+
+
+def measured(threads: int) -> Any:
+    """How fast this machine trains with so many threads, found in two seconds: a `plan.forecast.Machine`."""
+    from minikin.measure import rate
+    from minikin.plan.forecast import Machine
+
+    return Machine(rate.gemm_gflops(threads), rate.update_ns(threads))
+
+
+def summed(steps: Sequence[Step]) -> list[tuple[str, str, str]]:
+    """The steps with their forecast, and their sum."""
+    rows = [(name, _range(least, most), what) for name, least, most, what in steps]
+    together = _range(sum(step[1] for step in steps), sum(step[2] for step in steps))
+    return [*rows, ("together", together, "the whole build; early stopping may shorten it")]
+
+
+def footing(texts: str, tokens: float, machine: Any, threads: int) -> str:
+    """What a forecast rests on, and how far it may be off."""
+    return (
+        f"[dim]Forecast from {texts} of {tokens:.0f} tokens, {machine.gemm_gflops:.0f} GFLOP/s and "
+        f"{machine.update_ns:.2f} ns a weight, measured just now with {words.count(threads, 'thread')}; "
+        "expect it within a factor of two.[/]"
+    )
 
 
 def _range(low: float, high: float) -> str:

@@ -8,13 +8,14 @@ from pathlib import Path
 from minikin.base.console import Stages, console
 from minikin.base.errors import MinikinError, RecipeError
 from minikin.base.folders import RunFolder
-from minikin.commands import show
+from minikin.commands import check, show
 from minikin.recipe.schema import Recipe
 from minikin.report import words
 
 
 def forecast(path: Path, recipe: Recipe, temporary: Path) -> None:
     """Read the data, find the teacher, and measure untrained students; raise with all that is wrong."""
+    from minikin.commands.costs_writing import Costs
     from minikin.feed.speech import Speaker
     from minikin.steps import generate
     from minikin.steps.context import Build
@@ -45,6 +46,9 @@ def forecast(path: Path, recipe: Recipe, temporary: Path) -> None:
         console.print(line, markup=False)
     lines = [(r["name"], words.mib(r["size_mib"]), r["state"], r["reason"]) for r in front]
     console.print(show.table(("student", "size", "", ""), lines, words_last=True))
+    costs = Costs(build, corpus, came, chosen, voice, rows)
+    console.print(show.table(("step", "forecast", "what it is"), costs.rows(), words_last=True))
+    console.print(check.footing(words.count(costs.count, "row"), costs.tokens, costs.machine, build.threads))
 
 
 def _learning(recipe: Recipe, *, apart: bool, live: bool) -> Iterator[str]:

@@ -66,7 +66,6 @@ def _rows(name: str, metrics: dict[str, Any]) -> list[tuple[str, ...]]:
         metric, _, kept = key.partition(",")
         if words.number(value) is None or not kept or metric.endswith("_stderr"):
             continue
-        error = words.number(metrics.get(f"{metric}_stderr,{kept}"))
         shown = metric if kept == "none" else f"{metric} ({kept})"
-        rows.append((name, shown, f"{value:.4f}", "" if error is None else f"{error:.4f}"))
+        rows.append((name, shown, words.fixed(value, 4), words.fixed(metrics.get(f"{metric}_stderr,{kept}"), 4)))
     return rows

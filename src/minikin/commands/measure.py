@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +67,15 @@ def bench(folder: Path, ask: Ask) -> None:
     found: dict[str, dict[str, Any]] = {}
     for one in kins:
         latency = took if one is kin else speed.latency(one, texts, repeats=500)
-        now = {"size_mib": one.manifest.size_mib, **latency.summary(), "throughput_per_s": speed.throughput(one, texts)}
-        found[f"kin, now, {one.engine}, {words.count(threads, 'thread')}"] = now
+        found[f"kin, now, {one.engine}, {words.count(threads, 'thread')}"] = {
+            "size_mib": one.manifest.size_mib,
+            **latency.summary(),
+            "throughput_per_s": speed.throughput(one, texts),
+        }
     there = None
     if checkpoint is not None:
         there = found["teacher, now, PyTorch, 1 thread"] = _teacher_now(checkpoint, kin, texts)
+    busy = words.busy(found)
     built = kin.manifest.raw.get("measurements") or {}
     found |= {f"{n}, when it was built": built[k] for k, n in show.SUBJECTS.items() if built.get(k)}
     stamp = machine.stamp()
@@ -86,7 +90,9 @@ def bench(folder: Path, ask: Ask) -> None:
         when = "" if there else " (measured when it was built)"
         out.print(f"The kin is {words.times(ratio)} as fast as the teacher{when}.")
     out.print(started(start))
-    out.print(f"[dim]{escape(stamp['processor'])}, {words.count(stamp['cores'], 'core')}; median of {took.n} calls[/]")
+    out.print(
+        f"[dim]{escape(stamp['processor'])}, {words.count(stamp['cores'], 'core')}; median of {took.n} calls.[/]{busy}"
+    )
 
 
 def tell_json(found: dict[str, Any]) -> None:
@@ -128,15 +134,9 @@ def bench_texts(
             pairs: list[Text] = [(a, b) for a, b in pairwise(SAMPLE)]
             return (pairs if kin.manifest.pair else list(SAMPLE)), "a few sentences; give your own with --on"
     wanted = reading.Wanted(kin.manifest.pair, columns, usual or usual_columns(kin.folder))
-    path = Path(source)
-    stream, codec = reading.of_file(path)
-    with stream:
-        found: list[Text] = []
-        for item in reading.texts(reading.Arriving(stream, codec), "auto", path.suffix, wanted):
-            if not isinstance(item, reading.Bad):
-                found.append(item)
-            if len(found) == TIMED_TEXTS:
-                break
+    with reading.arriving(Path(source), "auto", wanted) as (items, _):
+        good = (item for item in items if not isinstance(item, reading.Bad))
+        found = list(islice(good, TIMED_TEXTS))
     if not found:
         raise DataError(f"{source} holds no text to measure on.")
     return found, source

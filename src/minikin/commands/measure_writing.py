@@ -34,7 +34,9 @@ def bench(folder: Path, ask: measure.Ask) -> None:
     prompt, new = _lengths(kin, ask.prompt_tokens, ask.new_tokens)
     ids = _ids(kin, [t for t in texts if isinstance(t, str)], prompt)
     progress.print(f"reading {prompt} tokens ({escape(source)}) and writing {new}, {len(kins)} by turns")
+    cores = speed.Cores()
     paces = pace.in_turns({name: one.generator for name, one in kins.items()}, ids, new)
+    share = cores.share()
     starts = {name: speed.cold_start(kin.folder, texts[0], runs=3, engine=name, threads=ask.threads) for name in kins}
     first = next(iter(paces.values()))
     found: dict[str, dict[str, Any]] = {
@@ -43,9 +45,11 @@ def bench(folder: Path, ask: measure.Ask) -> None:
             **took.summary(),
             "decode_ratio_to_first": took.times_as_fast_as(first),
             "memory_mib": starts[name].memory_mib,
+            "core_share": share,
         }
         for name, took in paces.items()
     }
+    busy = words.busy(found)
     built = kin.manifest.raw.get("measurements") or {}
     found |= {f"{n}, when it was built": built[k] for k, n in show.SUBJECTS.items() if _timed(built.get(k))}
     start, stamp = next(iter(starts.values())), machine.stamp()
@@ -58,7 +62,7 @@ def bench(folder: Path, ask: measure.Ask) -> None:
     out.print(measure.started(start))
     out.print(
         f"[dim]{escape(stamp['processor'])}, {words.count(stamp['cores'], 'core')}; "
-        f"median of {words.count(len(first.completions), 'turn')}[/]"
+        f"median of {words.count(len(first.completions), 'turn')}.[/]{busy}"
     )
 
 
@@ -67,17 +71,15 @@ def _timed(row: Any) -> bool:
 
 
 def _row(name: str, row: dict[str, Any]) -> tuple[str, ...]:
-    rates = [words.number(row.get(key)) for key in KEYS]
-    ratio = words.number(row.get("decode_ratio_to_first"))
-    memory = words.number(row.get("memory_mib"))
+    ratio, memory = words.number(row.get("decode_ratio_to_first")), words.number(row.get("memory_mib"))
     return (
         name,
         words.mib(row.get("size_mib")),
-        *("" if rate is None else f"{rate:,.0f}" for rate in rates),
+        *(words.fixed(row.get(key)) for key in KEYS),
         words.ms(row.get("first_token_ms_p50")),
         words.ms(row.get("first_token_ms_p95")),
-        "" if ratio is None else f"{ratio:.2f}×",
-        "" if memory is None else f"{memory:.0f} MiB",
+        words.NONE if ratio is None else f"{ratio:.2f}×",
+        words.NONE if memory is None else f"{memory:.0f} MiB",
     )
 
 
@@ -172,7 +174,7 @@ def _exact(name: str, found: Written, kin: Author) -> tuple[str, ...]:
         show.interval(row["accuracy_interval"]),
         words.ms(row["latency_ms_p50"]),
         words.ms(row["latency_ms_p95"]),
-        f"{row['decode_tokens_per_s']:,.0f}",
+        words.fixed(row["decode_tokens_per_s"]),
         words.mib(kin.manifest.size_mib),
     )
 

@@ -20,6 +20,7 @@ from minikin.recipe.read import HUB, of_values
 
 TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
 NO_TEACHER = ("none", "null", "")
+ABSENT, TESTED = "absent: 20 % of the training rows", "measured on it; nothing is learnt or chosen from it"
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ def written(values: Mapping[str, Any], seen: Peek, wishes: Wishes) -> str:
         *([f"name: {scalar(values['name'])}"] if "name" in values else []),
         "data:",
         f"  train: {scalar(data['train'])}",
-        *line(data, "test", "test.csv", "absent: 20 % of the training rows"),
+        *line(data, "test", "test.csv", ABSENT, TESTED),
         *line(data, "unlabelled", "more.csv", "more text, which the teacher will label: helps most"),
         f"  text: {scalar(data['text'])}",
         f"  label: {scalar(data['label'])}",
@@ -207,10 +208,10 @@ def written(values: Mapping[str, Any], seen: Peek, wishes: Wishes) -> str:
     return "\n".join(lines) + "\n"
 
 
-def line(values: Mapping[str, Any], key: str, example: str, words: str) -> list[str]:
-    """A key with its value, or commented out with an example, and what it means."""
+def line(values: Mapping[str, Any], key: str, example: str, words: str, given: str = "") -> list[str]:
+    """A key with its value, or commented out with an example, and what it means; `given`: what to say with a value."""
     if key in values:
-        return [f"  {key}: {scalar(values[key])}   # {words}"]
+        return [f"  {key}: {scalar(values[key])}   # {given or words}"]
     return [f"  # {key}: {example}   # {words}"]
 
 

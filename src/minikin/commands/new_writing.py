@@ -9,7 +9,7 @@ from typing import Any, Final
 from minikin.base import atomic
 from minikin.base.console import console
 from minikin.base.errors import DataError
-from minikin.commands.new import NO_TEACHER, Wishes, line, refuse_taken, relative, scalar, show
+from minikin.commands.new import ABSENT, NO_TEACHER, TESTED, Wishes, line, refuse_taken, relative, scalar, show
 from minikin.data.peek import Peek, peek
 from minikin.recipe.read import of_values
 
@@ -115,7 +115,7 @@ def written(values: dict[str, Any], seen: Peek) -> str:
         *([f"name: {scalar(values['name'])}"] if "name" in values else []),
         "data:",
         f"  train: {scalar(data['train'])}",
-        *line(data, "test", "test.csv", "absent: 20 % of the training rows"),
+        *line(data, "test", "test.csv", ABSENT, TESTED),
         *line(data, "unlabelled", "more.csv", "more prompts, which the teacher will answer"),
         f"  kind: {data['kind']}",
         *columns,

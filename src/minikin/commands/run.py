@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from minikin.base.errors import UserError
 from minikin.base.types import Answer, Text
@@ -42,12 +42,7 @@ def run(folder: Path, given: tuple[str, ...], file: Path | None, form: str, colu
 
     A line that holds no text gets `{"error": …, "line": …}` in its place; UserError tells of them at the end.
     """
-    if form not in reading.FORMATS:
-        raise UserError(f"--format {form}: give one of {', '.join(reading.FORMATS)}.")
-    if given and file is not None:
-        raise UserError("Give texts or --file, not both.")
-    if not given and file is None and sys.stdin.isatty():
-        raise UserError('Give a text ("…"), a file with --file, or pipe lines, JSONL or CSV in.')
+    reading.one_source(given, file, form, "text")
     started = time.perf_counter()
     kin = load_kin(folder, threads=how.threads, engine=how.engine)
     loaded_s = time.perf_counter() - started
@@ -85,6 +80,7 @@ def answering(kin: Any, how: How) -> Iterator[Callable[[list[Text]], list[Answer
         yield kin
         return
     from minikin import handovers
+    from minikin.trust.guard import not_standing
 
     both = handovers.open(kin, how.hand_over)
     try:
@@ -93,7 +89,8 @@ def answering(kin: Any, how: How) -> Iterator[Callable[[list[Text]], list[Answer
         both.close()
     state, reason = both.state
     if state != "certified":
-        sys.stderr.write(f"The kin answered nothing itself from here on: the certificate is {state}: {reason}\n")
+        why = not_standing(state, reason)
+        sys.stderr.write(f"The kin answered nothing itself from here on: {why}\n")
     if how.verbose:
         sys.stderr.write(", ".join(f"{n:,} {who}" for who, n in both.tally.most_common()) + "\n")
 
@@ -145,14 +142,8 @@ def _source(
     if given:
         yield iter(_positional(given, wanted.pair)), None
         return
-    stream: IO[bytes]
-    stream, codec = reading.of_file(file) if file else (sys.stdin.buffer, "utf-8-sig")
-    try:
-        lines = Arriving(stream, codec)
-        yield reading.texts(lines, form, file.suffix if file else "", wanted), lines
-    finally:
-        if file:
-            stream.close()
+    with reading.arriving(file, form, wanted) as both:
+        yield both
 
 
 def _stream(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from rich import box
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from minikin.report import words
+from minikin.report.card import Columns
 
 SUBJECTS = {
     "teacher": "teacher",
@@ -39,56 +41,36 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, bold: int = 
 def interval(pair: Any) -> str:
     """A 95 % interval of shares: 91.2–93.4."""
     if not pair or any(words.number(x) is None for x in pair):
-        return ""
+        return words.NONE
     return f"{100 * pair[0]:.1f}–{100 * pair[1]:.1f}"
 
 
-def writings(found: Mapping[str, Any]) -> Table:
-    """Teacher, student, student without the teacher and nearest answer: exactness, perplexity, size and speed."""
-    rows: list[tuple[str, ...]] = []
-    place = -1
-    for key, name in {**SUBJECTS, "tfidf": "answer of the nearest prompt"}.items():
-        if not (row := found.get(key)):
-            continue
-        if key == "student":
-            place = len(rows)
-        perplexity = words.number(row.get("perplexity"))
-        rate = words.number(row.get("decode_tokens_per_s"))
-        rows.append(
-            (
-                name,
-                words.percent(row.get("accuracy")),
-                interval(row.get("accuracy_interval")),
-                "" if perplexity is None else f"{perplexity:,.3f}",
-                words.mib(row.get("size_mib")),
-                words.ms(row.get("latency_ms_p50")),
-                words.ms(row.get("latency_ms_p95")),
-                "" if rate is None else f"{rate:,.0f}",
-            )
-        )
-    columns = ("", "exact", "95 % interval", "perplexity", "size", "p50", "p95", "tokens/s")
-    return table(columns, rows, bold=place)
+SORTED: Columns = (
+    ("accuracy", "accuracy", words.percent),
+    ("95 % interval", "accuracy_interval", interval),
+    ("with typos", "typo_accuracy", words.percent),
+    ("size", "size_mib", words.mib),
+    ("p50", "latency_ms_p50", words.ms),
+    ("p95", "latency_ms_p95", words.ms),
+)
+WRITTEN: Columns = (
+    ("exact", "accuracy", words.percent),
+    ("95 % interval", "accuracy_interval", interval),
+    ("perplexity", "perplexity", partial(words.fixed, digits=3)),
+    ("size", "size_mib", words.mib),
+    ("p50", "latency_ms_p50", words.ms),
+    ("p95", "latency_ms_p95", words.ms),
+    ("tokens/s", "decode_tokens_per_s", words.fixed),
+)
 
 
-def measurements(found: Mapping[str, Any]) -> Table:
-    """Teacher, student, student without the teacher and TF-IDF: accuracy, size and latency."""
-    rows: list[tuple[str, ...]] = []
-    place = -1
-    for key, name in SUBJECTS.items():
-        row = found.get(key)
-        if not row:
-            continue
-        if key == "student":
-            place = len(rows)
-        rows.append(
-            (
-                name,
-                words.percent(row.get("accuracy")),
-                interval(row.get("accuracy_interval")),
-                words.percent(row.get("typo_accuracy")),
-                words.mib(row.get("size_mib")),
-                words.ms(row.get("latency_ms_p50")),
-                words.ms(row.get("latency_ms_p95")),
-            )
-        )
-    return table(("", "accuracy", "95 % interval", "with typos", "size", "p50", "p95"), rows, bold=place)
+def measurements(found: Mapping[str, Any], task: str) -> Table:
+    """Teacher, student, student without the teacher and baseline: how good, how large and how fast each is."""
+    writes = task == "generate"
+    columns, names = WRITTEN if writes else SORTED, SUBJECTS
+    if writes:
+        names = {**SUBJECTS, "tfidf": "answer of the nearest prompt"}
+    there = [key for key in names if found.get(key)]
+    rows = [(names[key], *(shown(found[key].get(value)) for _, value, shown in columns)) for key in there]
+    place = there.index("student") if "student" in there else -1
+    return table(("", *(title for title, _, _ in columns)), rows, bold=place)

@@ -6,7 +6,10 @@ import codecs
 import csv
 import io
 import json
+import os
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -26,6 +29,10 @@ SUFFIXES = {
 DELIMITERS = ",\t;|"
 CHUNK_BYTES = 1 << 16
 FIELD_LIMIT_CHARS = 1 << 30
+HEAD_CHARS, NULS = 4096, 4
+"""So many NULs in the first characters are no text; images, models and archives have them, a text a stray one."""
+
+NO_TEXT = (b"PK", b"\x1f\x8b", b"PAR1", b"%PDF")
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class Arriving(Iterator[str]):
         self._decoder = codecs.getincrementaldecoder(codec)("replace" if "16" in codec else "surrogateescape")
         self._lines: list[str] = []
         self._rest, self._ended = "", False
-        self.number = 0
+        self.head, self.number = "", 0
 
     def __next__(self) -> str:
         while not self._lines:
@@ -79,8 +86,10 @@ class Arriving(Iterator[str]):
     def _fill(self) -> None:
         raw = self._stream.read1(CHUNK_BYTES)  # type: ignore[attr-defined]
         self._ended = not raw
+        text = self._decoder.decode(raw, final=self._ended)
+        self.head = self.head or text[:HEAD_CHARS]
         # Only \n ends a line, so that the other separators of Unicode can stand inside a text.
-        *whole, rest = (self._rest + self._decoder.decode(raw, final=self._ended)).split("\n")
+        *whole, rest = (self._rest + text).split("\n")
         fresh = [line + "\n" for line in whole]
         self._rest = rest
         if self._ended and rest:
@@ -100,19 +109,53 @@ def of_file(path: Path) -> tuple[IO[bytes], str]:
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror}). Check the path.") from error
     head = stream.peek(4)[:4] if hasattr(stream, "peek") else b""
-    if head[:2] in (b"PK", b"\x1f\x8b") or head == b"PAR1":
+    if head.startswith(NO_TEXT):
         stream.close()
-        raise UserError(f"{path} is a spreadsheet, an archive or Parquet. Save it as CSV, JSONL or lines of text.")
+        raise UserError(f"{path} is a spreadsheet, PDF, archive or Parquet. Save it as CSV, JSONL or lines of text.")
     return stream, "utf-8-sig" if codec == "utf-8" else codec
 
 
-def texts(lines: Arriving, form: str, suffix: str, wanted: Wanted) -> Iterator[Text | Bad]:
-    """Yield each text (or pair), or what is wrong with its line, in order.
+def one_source(given: Sequence[str], file: Path | None, form: str, what: str) -> None:
+    """Raise UserError unless texts come from one place, in a form that is known; `what` is what a text is to be.
 
-    Raises UserError when the columns that are wanted are not there.
+    A single text that is also the name of a file is a text; that it was not opened is said.
+    """
+    if form not in FORMATS:
+        raise UserError(f"--format {form}: give one of {', '.join(FORMATS)}.")
+    if given and file is not None:
+        raise UserError(f"Give {what}s or --file, not both.")
+    if not given and file is None and sys.stdin.isatty():
+        raise UserError(f'Give a {what} ("…"), a file with --file, or pipe lines, JSONL or CSV in.')
+    if len(given) == 1 and os.path.isfile(given[0]):
+        sys.stderr.write(f"{given[0]} is taken as a {what}; --file {given[0]} reads the file of that name.\n")
+
+
+@contextmanager
+def arriving(file: Path | None, form: str, wanted: Wanted) -> Iterator[tuple[Iterator[Text | Bad], Arriving]]:
+    """Yield the texts of a file, or of standard input, and the lines that they come from."""
+    stream: IO[bytes]
+    stream, codec = of_file(file) if file else (sys.stdin.buffer, "utf-8-sig")
+    try:
+        lines = Arriving(stream, codec)
+        yield texts(lines, form, file, wanted), lines
+    finally:
+        if file:
+            stream.close()
+
+
+def texts(lines: Arriving, form: str, file: Path | None, wanted: Wanted) -> Iterator[Text | Bad]:
+    """Yield each text (or pair), or what is wrong with its line, in order; `file` is where the lines stand, if in one.
+
+    Raises UserError when the columns that are wanted are not there, and when what arrives is no text.
     """
     if form == "auto":
-        form = SUFFIXES.get(suffix.lower(), "") or guessed(lines.peek(), wanted)
+        first = lines.peek()
+        if lines.head.count("\0") >= NULS:
+            raise UserError(
+                f"{file or 'Standard input'} holds no text: there are NUL bytes, as in images, models and archives. "
+                "Give CSV, JSONL or lines of text; --format lines reads it all the same."
+            )
+        form = SUFFIXES.get(file.suffix.lower() if file else "", "") or guessed(first, wanted)
     if form == "csv":
         yield from _csv(lines, wanted)
     elif form == "jsonl":

@@ -8,13 +8,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from minikin.base import manifest as manifests
 from minikin.base.errors import UserError
 from minikin.base.writing import Completion, Decoding
 from minikin.commands import texts as reading
-from minikin.commands.texts import Arriving, Bad, Wanted
+from minikin.commands.texts import Bad, Wanted
 from minikin.runtimes.author import RUNTIME, Author, Message, open_author
 
 LEAVE = ("/quit", "/exit", "/bye")
@@ -108,12 +108,7 @@ def run(folder: Path, given: tuple[str, ...], file: Path | None, form: str, colu
     A single prompt at a terminal is answered in plain text, as it is written. A line that holds no prompt gets
     `{"error": …, "line": …}` in its place; UserError tells of them at the end.
     """
-    if form not in reading.FORMATS:
-        raise UserError(f"--format {form}: give one of {', '.join(reading.FORMATS)}.")
-    if given and file is not None:
-        raise UserError("Give prompts or --file, not both.")
-    if not given and file is None and sys.stdin.isatty():
-        raise UserError('Give a prompt ("…"), a file with --file, or pipe lines, JSONL or CSV in.')
+    reading.one_source(given, file, form, "prompt")
     if how.n < 1:
         raise UserError(f"-n {how.n}: ask for at least one completion.")
     started = time.perf_counter()
@@ -172,17 +167,9 @@ def _prompts(given: tuple[str, ...], file: Path | None, form: str, columns: tupl
     if given:
         yield from given
         return
-    stream: IO[bytes]
-    stream, codec = reading.of_file(file) if file else (sys.stdin.buffer, "utf-8-sig")
-    try:
-        found = reading.texts(
-            Arriving(stream, codec), form, file.suffix if file else "", Wanted(False, columns, columns)
-        )
-        for item in found:
+    with reading.arriving(file, form, Wanted(False, columns, columns)) as (items, _):
+        for item in items:
             yield item if isinstance(item, str | Bad) else item[0]
-    finally:
-        if file:
-            stream.close()
 
 
 def _row(kin: Author, item: str | Bad, decoding: Decoding, n: int, tally: Tally) -> None:

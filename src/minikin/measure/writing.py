@@ -14,6 +14,7 @@ from minikin.base.types import Array, Progress, no_progress
 from minikin.base.writing import Completion
 from minikin.equations import intervals
 from minikin.equations.metrics import same
+from minikin.measure.speed import Cores
 
 
 class Writes(Protocol):
@@ -35,6 +36,8 @@ class Written:
     prefill_tokens_per_s: float
     decode_tokens_per_s: float
     first_token_ms_p50: float
+    core_share: float = 1.0
+    """CPU time over the time that all answers took; less than 1 when other work had the cores."""
 
     def summary(self, seed: int) -> dict[str, Any]:
         """Plain values; `accuracy` is the share of exact answers, as the classifiers' tables have it."""
@@ -53,6 +56,7 @@ class Written:
             "prefill_tokens_per_s": self.prefill_tokens_per_s,
             "decode_tokens_per_s": self.decode_tokens_per_s,
             "first_token_ms_p50": self.first_token_ms_p50,
+            "core_share": self.core_share,
         }
 
 
@@ -61,12 +65,13 @@ def written(
 ) -> Written:
     """Ask for every answer, one after the other, and compare it with people's."""
     completions: list[Completion] = []
-    took = []
+    took, cores = [], Cores()
     for i, prompt in enumerate(prompts):
         started = time.perf_counter()
         completions.append(ask(prompt))
         took.append(1e3 * (time.perf_counter() - started))
         progress((i + 1) / len(prompts), f"{i + 1:,} answers")
+    share = cores.share()
     texts, timings = tuple(c.text for c in completions), [c.timing for c in completions]
     return Written(
         texts,
@@ -75,6 +80,7 @@ def written(
         _rate(sum(t.read for t in timings), sum(t.prefill_s for t in timings)),
         _rate(sum(max(0, t.written - 1) for t in timings), sum(t.decode_s for t in timings)),
         1e3 * float(np.median([t.prefill_s for t in timings])),
+        share,
     )
 
 

@@ -16,6 +16,9 @@ STEP_S = 0.0015
 LAYER_STEP_S = 0.0012
 """What a training step costs beside its arithmetic, once and for each layer: Python, kernels' starts."""
 
+READING, WRITING, TOKEN_S = 0.4, 0.25, 0.0001
+"""Shares of that rate at which llama.cpp reads a prompt, and writes, where memory bounds it; and a token's own cost."""
+
 PROCESS_MIB = 600
 """Resident memory of a process that has imported torch and transformers."""
 
@@ -58,11 +61,51 @@ class Shape:
         mixing = self.window * 2 * self.hidden**2 if self.window else 0
         return self.layers * layer + mixing + self.hidden * (self.embedding + self.classes)
 
+    def held(self, tokens: float) -> float:
+        """Numbers that the backward pass over one text of so many tokens needs."""
+        kept = self.layers * (10 * self.hidden + 3 * self.feed_forward) + 4 * self.hidden
+        return tokens * kept * PADDING + self.layers * 12 * 2 * tokens**2
+
     def gflop(self, tokens: float) -> float:
         """10⁹ floating-point operations of a forward pass over one text of so many tokens."""
         products = 2 * tokens * (self.other_weights - self.hidden * self.classes) + 2 * self.hidden * self.classes
         attention = 4 * tokens**2 * self.hidden * self.layers
         return (products + attention) / 1e9
+
+
+@dataclass(frozen=True)
+class Decoder(Shape):
+    """What decides a decoder's cost: `inner` weights in its layers, tables that are `tied` or two.
+
+    The whole vocabulary is weighed at `learnt` tokens of each text. With `checkpointing` a backward pass computes each
+    layer again, and finds only its input held.
+    """
+
+    inner: int = 0
+    learnt: float = 0.0
+    tied: bool = True
+    checkpointing: bool = False
+
+    @property
+    def other_weights(self) -> int:
+        """Weights beside the table of tokens."""
+        return self.inner + (0 if self.tied else self.embedding_weights)
+
+    def gflop(self, tokens: float) -> float:
+        """10⁹ floating-point operations of a forward pass over one text of so many tokens."""
+        products = 2 * tokens * self.inner + 2 * self.learnt * self.embedding_weights
+        return (products + 4 * tokens**2 * self.hidden * self.layers) / 1e9
+
+    def held(self, tokens: float) -> float:
+        """Numbers that the backward pass over one text needs; attention is fused, and holds no maps."""
+        layer = 14 * self.hidden + 4 * self.feed_forward
+        kept = layer + self.layers * self.hidden if self.checkpointing else self.layers * layer
+        return tokens * (kept + 4 * self.hidden) * PADDING
+
+    def answer_s(self, read: float, written: float, machine: Machine, threads: int) -> float:
+        """Seconds in which the packaged decoder, on one of the threads measured, reads and writes so many tokens."""
+        weights, rate = self.inner + self.embedding_weights, machine.gemm_gflops * 1e9 / threads
+        return 2 * self.inner * read / (rate * READING) + written * (TOKEN_S + 2 * weights / (rate * WRITING))
 
 
 def asking_s(shape: Shape, texts: int, tokens: float, machine: Machine) -> float:
@@ -80,21 +123,30 @@ def training_s(
     machine: Machine,
     *,
     frozen_embeddings: bool = False,
+    adapters: bool = False,
 ) -> float:
-    """Seconds to train a model: three forward passes for each text, and an update of every weight at each step."""
+    """Seconds to train a model: three forward passes for each text, and an update of every weight at each step.
+
+    With `adapters` the weights stay as they are, and what is beside them is too small to count.
+    """
     steps = epochs * -(-texts // batch)
     arithmetic = 3 * epochs * asking_s(shape, texts, tokens, machine)
-    weights = shape.other_weights + (0 if frozen_embeddings else shape.embedding_weights)
+    weights = 0 if adapters else shape.other_weights + (0 if frozen_embeddings else shape.embedding_weights)
     overhead = STEP_S + LAYER_STEP_S * shape.layers
     return float(arithmetic + steps * (overhead + weights * machine.update_ns / 1e9))
 
 
-def training_mib(shape: Shape, batch: int, tokens: float, *, frozen_embeddings: bool = False) -> float:
+def training_mib(
+    shape: Shape, batch: int, tokens: float, *, frozen_embeddings: bool = False, adapters: bool = False
+) -> float:
     """MiB that training holds beside the process: weights, gradients, two moments, best copy, activations."""
-    trained = shape.other_weights + (0 if frozen_embeddings else shape.embedding_weights)
-    kept = shape.layers * (10 * shape.hidden + 3 * shape.feed_forward) + 4 * shape.hidden
-    activations = batch * tokens * kept * PADDING + shape.layers * 12 * 2 * batch * tokens**2
-    return (4 * (shape.embedding_weights + 4 * trained + shape.other_weights) + 4 * activations) / MIB
+    trained = 0 if adapters else shape.other_weights + (0 if frozen_embeddings else shape.embedding_weights)
+    return (weights_mib(shape) * MIB + 4 * (4 * trained + batch * shape.held(tokens))) / MIB
+
+
+def weights_mib(shape: Shape) -> float:
+    """MiB of a model's weights in float32."""
+    return 4 * (shape.embedding_weights + shape.other_weights) / MIB
 
 
 def signals_mib(texts: int, tokens: float, classes: int, hidden: int, layers: dict[str, int]) -> float:

@@ -168,9 +168,10 @@ def _table(story: Mapping[str, Any]) -> str:
         return "Not measured yet."
     machine = part(story, "machine") or {}
     where = f" on {flat(str(machine['processor']))}" if machine.get("processor") else ""
+    busy = words.busy(part(story, "measurements"))
     return "\n".join(lines) + (
         f"\n\nAll on the same test texts; this model as the packaged file answers, in the runtime that ships. "
-        f"Latency is from raw text to answer, one text at a time, one thread{where}. "
+        f"Latency is from raw text to answer, one text at a time, one thread{where}.{busy} "
         "The whole story is in `report.html`."
     )
 

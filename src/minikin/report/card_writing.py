@@ -83,11 +83,12 @@ def _table(story: Mapping[str, Any]) -> str:
     """Teacher, student and baselines side by side."""
     processor = part(story, "machine", "processor")
     where = f" on {flat(str(processor))}" if processor else ""
+    busy = words.busy(part(story, "measurements"))
     whose = "the teacher's" if story.get("agreement") else "people's"
     return "\n".join(side_by_side(story, ROWS, COLUMNS)) + (
         f"\n\nExact: the same JSON value as {whose} answer, or the same text. ROUGE-L: the share of words in "
         f"common, in order. Perplexity is of {whose} answers. This model as the packaged file answers in llama.cpp, "
-        f"one prompt at a time, one thread{where}. The whole story is in `report.html`."
+        f"one prompt at a time, one thread{where}.{busy} The whole story is in `report.html`."
     )
 
 

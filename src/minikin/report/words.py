@@ -12,6 +12,9 @@ NONE = "–"
 NARROW = "\u202f"
 """No-break space between a number and its unit."""
 
+FREE = 0.9
+"""A timed thread that has a core for less of the time was kept waiting by other work."""
+
 
 def number(value: Any) -> float | None:
     """The value as a finite float, or None for anything else."""
@@ -29,6 +32,12 @@ def significant(value: Any, digits: int = 3) -> str:
         return "0"
     places = max(0, digits - 1 - math.floor(math.log10(abs(x))))
     return f"{x:,.{min(places, 6)}f}".replace("-", "−")
+
+
+def fixed(value: Any, digits: int = 0) -> str:
+    """A number to so many places, its thousands apart: 1,284 or 3.402."""
+    x = number(value)
+    return NONE if x is None else f"{x:,.{digits}f}"
 
 
 def percent(value: Any, digits: int = 1) -> str:
@@ -129,6 +138,18 @@ def measure(story: Mapping[str, Any]) -> str:
     if story.get("task") != "generate":
         return "accuracy"
     return "likelihood" if story.get("kind") == "text" else "exact answers"
+
+
+def busy(measurements: Mapping[str, Any] | None) -> str:
+    """That other work had the cores while these measurements were timed, as a sentence after others; else ''."""
+    shares = [share for row in (measurements or {}).values() if (share := number(part(row, "core_share"))) is not None]
+    least = min(shares, default=1.0)
+    if least >= FREE:
+        return ""
+    return (
+        f" Other work kept the cores busy: the timed thread had one for {percent(least, 0)} of the time, so latencies "
+        "are upper bounds."
+    )
 
 
 def verdict(story: Mapping[str, Any]) -> str:

@@ -33,8 +33,7 @@ class Subject:
     quality: Quality
     typo_accuracy: float
     size_mib: float
-    latency_ms_p50: float
-    latency_ms_p95: float
+    took: speed.Latency
     throughput_per_s: float
 
     def row(self) -> dict[str, Any]:
@@ -43,8 +42,7 @@ class Subject:
             **self.quality.summary(),
             "typo_accuracy": self.typo_accuracy,
             "size_mib": self.size_mib,
-            "latency_ms_p50": self.latency_ms_p50,
-            "latency_ms_p95": self.latency_ms_p95,
+            **self.took.summary(),
             "throughput_per_s": self.throughput_per_s,
         }
 
@@ -68,7 +66,7 @@ def measure(
     with threads(1):
         took = speed.latency(runtime, sample, repeats=calls)
         rate = speed.throughput(runtime, sample, seconds=1.0)
-    return Subject(clean, rough.accuracy, size, took.latency_ms_p50, took.latency_ms_p95, rate)
+    return Subject(clean, rough.accuracy, size, took, rate)
 
 
 def everyone(
@@ -186,7 +184,7 @@ def _stage(subject: Subject) -> dict[str, Any]:
     return {
         "accuracy": subject.quality.accuracy,
         "size_mib": subject.size_mib,
-        "latency_ms_p50": subject.latency_ms_p50,
+        "latency_ms_p50": subject.took.latency_ms_p50,
     }
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from minikin.base.types import Array, Encoded, Progress, Signals, no_progress
 from minikin.feed.buckets import in_order
 from minikin.feed.pad import padded
-from minikin.train.loop import History, Settings, optimise
+from minikin.train.loop import Evaluate, History, Settings, optimise
 from minikin.train.objectives import Batch, Loss, Objective, check
 
 EVALUATION_BATCH = 64
@@ -45,17 +45,13 @@ def distil(
         loss: Tensor = prepared(ids_BT, mask_BT, segments_BT, Batch(rows_B, mask_BT, signals))
         return loss
 
-    def evaluate(_prepared: nn.Module) -> float:
-        assert validation is not None
-        return score(module, validation[0], validation[1])
-
     return optimise(
         both,
         encoded.ids.lengths_N,
         loss_of_batch,
         settings,
         heads=("module.bert.classifier", "module.weights.head"),
-        evaluate=evaluate if validation is not None and len(validation[1]) else None,
+        evaluate=scoring(module, validation),
         scratch=scratch,
         progress=progress,
     )
@@ -88,6 +84,13 @@ def logits(module: nn.Module, encoded: Encoded) -> Array:
     order_N = np.concatenate([r for r, _ in rows])
     out_NC = np.concatenate([x for _, x in rows])
     return out_NC[np.argsort(order_N, kind="stable")]
+
+
+def scoring(module: nn.Module, held_out: tuple[Encoded, Array] | None) -> Evaluate | None:
+    """What picks the epoch that is kept: a module's score on a labelled split; None where there is none."""
+    if held_out is None or not len(held_out[1]):
+        return None
+    return lambda _prepared: score(module, *held_out)
 
 
 def score(module: nn.Module, encoded: Encoded, labels_N: Array) -> float:

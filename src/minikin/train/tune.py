@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from minikin.base.types import Array, Encoded, Progress, no_progress
 from minikin.equations import response
 from minikin.feed.pad import padded
-from minikin.train.distil import score
+from minikin.train.distil import scoring
 from minikin.train.loop import History, Settings, optimise
 
 
@@ -34,17 +34,13 @@ def tune(
             outputs.logits_BC.float(), torch.from_numpy(np.asarray(labels_N[rows_B], np.int64)), smoothing
         )
 
-    def evaluate(_prepared: nn.Module) -> float:
-        assert validation is not None
-        return score(module, validation[0], validation[1])
-
     return optimise(
         module,
         encoded.ids.lengths_N,
         loss_of_batch,
         settings,
         heads=("head",),
-        evaluate=evaluate if validation is not None and len(validation[1]) else None,
+        evaluate=scoring(module, validation),
         scratch=scratch,
         progress=progress,
     )

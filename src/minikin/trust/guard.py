@@ -26,8 +26,14 @@ from minikin.trust.verdicts import parts_of
 
 BELOW = "its score is below the certified threshold"
 NAMELESS = "the certificate is by group, and no group was given"
+MISSING = "there is no certificate; make one with: minikin certify"
 DAY_S = 86_400.0
 WHAT = {"weights": "the weights", "tokenizer": "the tokenizer", "preprocessing": "labels, length or configuration"}
+
+
+def not_standing(state: str, reason: str) -> str:
+    """That no certificate covers an answer, in words: there is none, or it is `void` or `suspect`."""
+    return reason if reason == MISSING else f"the certificate is {state}: {reason}"
 
 
 class Guard:
@@ -79,7 +85,7 @@ class Guard:
         path = Path(folder)
         manifest = manifests.read(path)
         if not (path / CERTIFICATE).is_file():
-            return cls(path, {}, None, "there is no certificate; make one with: minikin certify")
+            return cls(path, {}, None, MISSING)
         try:
             value, arrays = _read(path)
             reason = _mismatch(path, manifest, value, today, engine)
@@ -117,7 +123,7 @@ class Guard:
     def one(self, row_C: Array, pooled_F: Array | None, best: int, top: float) -> str:
         """Why the certificate does not cover one answer (label `best`, probability `top`); '' when it does."""
         if self.reason or self._quick is None or time.time() >= self._expires_s:
-            return f"the certificate is {self.state}: {self.reason}"
+            return not_standing(self.state, self.reason)
         score = self._quick.score(row_C, pooled_F, best, top)
         if score >= self._one:
             return ""
@@ -140,7 +146,7 @@ class Guard:
     def why(self, score: float, group: str | None = None) -> str:
         """Why an answer of this score (and group) is not covered, in words; '' when it is."""
         if self.state == "void":
-            return f"the certificate is void: {self.reason}"
+            return not_standing(self.state, self.reason)
         rows = self.value["groups"]
         if score == REJECTED:
             return self._reject_reason

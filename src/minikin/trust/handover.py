@@ -20,6 +20,7 @@ from minikin.base.types import Answer, Array, Text
 from minikin.trust.asked import said, writes
 from minikin.trust.drift import CERTIFIED, Watch
 from minikin.trust.egress import Egress
+from minikin.trust.guard import MISSING, not_standing
 from minikin.trust.large import KinLarge, Large, WritingLarge
 from minikin.trust.others import PEOPLE, Given, Others
 from minikin.trust.queue import AUDIT, HANDED_OVER, Entry, Queue
@@ -56,7 +57,7 @@ class NoGuard:
     """What stands in for a certificate where there is none: nothing may be answered."""
 
     state = "void"
-    reason = "it has no certificate; minikin certify writes one"
+    reason = MISSING
 
     def decide(
         self, probabilities_NC: Array, pooled_NH: Array | None, groups: Sequence[str] | None = None
@@ -66,7 +67,7 @@ class NoGuard:
 
     def why(self, score: float, group: str | None = None) -> str:
         """It is the same for every answer."""
-        return f"the certificate is void: {self.reason}"
+        return self.reason
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,7 @@ class HandOver:
             some = map(self._candidates, found.given[0])
             own = [replace(answer, candidates=labels) for answer, labels in zip(own, some, strict=True)]
         if state != CERTIFIED:
-            return own, np.zeros(len(texts), bool), [f"the certificate is {state}: {reason}"] * len(texts)
+            return own, np.zeros(len(texts), bool), [not_standing(state, reason)] * len(texts)
         of: Sequence[str | None] = groups if groups is not None else [None] * len(texts)
         why = [self.guard.why(float(score), group) for score, group in zip(scores_N, of, strict=True)]
         return own, np.asarray(accept_N, bool), why

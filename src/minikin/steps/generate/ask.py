@@ -66,7 +66,9 @@ def told(build: Build, corpus: Corpus) -> Told:
     spec = build.recipe.teacher
     if spec is None or spec.endpoint is None:
         return Told(corpus)
-    endpoint, validate = opened(build, spec), validator(build.recipe.data.json_schema)
+    for module in ("gguf", "xllamacpp"):  # what the build needs later is looked for before anything is paid for
+        need(module, "gguf")
+    endpoint, validate = _endpoint(build, spec), validator(build.recipe.data.json_schema)
     questions = asked(corpus, spec.system)
     build.stages.say(sentence(spec, endpoint.forecast([q.chat for q in questions])))
     with build.stages.stage("teacher", f"asking {spec.model} about {len(questions):,} prompts") as progress:
@@ -89,10 +91,8 @@ def told(build: Build, corpus: Corpus) -> Told:
     return replace(_learnt(corpus, answers, bag), heard=tuple(heard))
 
 
-def opened(build: Build, spec: TeacherSpec) -> Endpoint:
-    """The endpoint, unasked; what the build needs later is looked for now. Raises UserError for what is missing."""
-    need("gguf", "gguf")
-    need("xllamacpp", "gguf")
+def _endpoint(build: Build, spec: TeacherSpec) -> Endpoint:
+    """The endpoint, unasked."""
     service = Service(str(spec.endpoint), spec.model, spec.key_env, max_tokens=spec.max_tokens, logprobs=spec.logprobs)
     patience = Patience(spec.timeout_s, spec.retries, max(120.0, spec.timeout_s), spec.concurrency)
     prices = Prices(spec.price_in, spec.price_out, spec.limit)
@@ -164,9 +164,9 @@ def foreseen(build: Build, corpus: Corpus) -> tuple[Corpus, str]:
     spec = build.recipe.teacher
     if spec is None or spec.endpoint is None:
         return corpus, ""
-    endpoint, _ = opened(build, spec), validator(build.recipe.data.json_schema)
+    validator(build.recipe.data.json_schema)
     questions = asked(corpus, spec.system)
-    words = sentence(spec, endpoint.forecast([q.chat for q in questions]))
+    words = sentence(spec, _endpoint(build, spec).forecast([q.chat for q in questions]))
     answers = {(q.role, q.at): str(q.chat[-1]["content"]) for q in questions}
     return _learnt(corpus, answers, Bag()).corpus, words
 

@@ -19,7 +19,7 @@ from minikin.feed.decoder import Asked
 from minikin.recipe import ladder
 from minikin.recipe.consistent import PEOPLES
 from minikin.recipe.ladder import DecoderShape
-from minikin.recipe.schema import TrainSpec
+from minikin.recipe.schema import TeacherSpec, TrainSpec
 from minikin.steps.context import Build
 from minikin.steps.generate import aims, material
 from minikin.steps.generate.material import Rows, Voice
@@ -100,15 +100,7 @@ def tuned(build: Build, came: Student | None, voice: Voice, rows: Rows) -> Stude
     spec = build.recipe.teacher
     if spec is None or spec.endpoint or (came is not None and not spec.fit):
         return came
-    named, its = "learning_rate" in spec.model_fields_set, rows.taught or rows
-    settings = Settings(
-        epochs=spec.epochs or epochs_for(len(its.train.ids_NT), PASSES["teacher"], 3, 40),
-        batch=_rows_for(spec.batch, its.train),
-        learning_rate=spec.learning_rate if came or named else RATES["grown"],
-        patience=build.recipe.train.patience if came else None,
-        bfloat16=in_bfloat16(spec),
-        seed=build.recipe.seed,
-    )
+    its, settings = rows.taught or rows, tuning(build, spec, came, rows)
     before = came or grown(build, ladder.decoder(str(spec.size)), voice, build.recipe.seed)
     weights, dropout = digest.of_arrays(before.tensors), dropout_of(build, is_grown=came is None)
     gold = aims.peoples(build.recipe)
@@ -121,6 +113,19 @@ def tuned(build: Build, came: Student | None, voice: Voice, rows: Rows) -> Stude
 
     words = f"{'tuning' if came else 'growing'} for {settings.epochs} epochs"
     return store.load(build.step("tune", "teacher", inputs, words, do))
+
+
+def tuning(build: Build, spec: TeacherSpec, came: Student | None, rows: Rows) -> Settings:
+    """How a teacher is tuned, or grown where none `came`."""
+    named, its = "learning_rate" in spec.model_fields_set, rows.taught or rows
+    return Settings(
+        epochs=spec.epochs or epochs_for(len(its.train.ids_NT), PASSES["teacher"], 3, 40),
+        batch=_rows_for(spec.batch, its.train),
+        learning_rate=spec.learning_rate if came or named else RATES["grown"],
+        patience=build.recipe.train.patience if came else None,
+        bfloat16=in_bfloat16(spec),
+        seed=build.recipe.seed,
+    )
 
 
 def dropout_of(build: Build, *, is_grown: bool) -> float:

@@ -1,0 +1,136 @@
+"""What building a kin that writes will take on this machine, step by step. Called by check_writing.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from minikin.base import decoders
+from minikin.base.types import Student
+from minikin.base.writing import Packed
+from minikin.commands import check
+from minikin.data.generate import Corpus
+from minikin.plan.forecast import MIB, Decoder, asking_s, memory_mib, training_mib, training_s, weights_mib
+from minikin.recipe import ladder
+from minikin.recipe.ladder import DecoderShape
+from minikin.report import words
+from minikin.steps.context import Build
+from minikin.steps.generate import aims, learn
+from minikin.steps.generate.ask import MOST_PROMPTS
+from minikin.steps.generate.learn import Plan
+from minikin.steps.generate.material import Rows, Voice
+from minikin.steps.generate.ship import AUTO, TRIED_PROMPTS
+from minikin.teachers.token_signals import Kept
+
+
+class Costs:
+    """The forecast of each step of one build: of its student `plan`, and of a teacher that `came` or is grown."""
+
+    def __init__(self, build: Build, corpus: Corpus, came: Student | None, plan: Plan, voice: Voice, rows: Rows):
+        recipe, spec = build.recipe, build.recipe.teacher
+        self.build, self.corpus, self.plan, self.given = build, corpus, plan, rows
+        self.machine = check.measured(build.threads)
+        self.count, self.tokens = len(rows.train.ids_NT), _each(_used(rows.train), rows.train)
+        self.live, self.adapters = aims.live(recipe), recipe.train.adapter is not None
+        pieces = Tokenizer.from_str(voice.tokenizer_json).get_vocab_size()
+        self.student = self._decoder(plan.shape, pieces, rows.train, recipe.train.checkpointing)
+        self.its, self.teacher, self.tuning = (rows.taught or rows).train, None, None
+        self.its_tokens = _each(_used(self.its), self.its)
+        if spec is not None and not spec.endpoint:
+            sizes = decoders.sizes(came.config) if came else ladder.decoder(str(spec.size))
+            self.teacher = self._decoder(sizes, int(came.config["vocab_size"]) if came else pieces, self.its)
+            self.least = 0.6 if came else 1.0  # tuning stops early where the teacher came with weights
+            self.tuning = learn.tuning(build, spec, came, rows) if spec.fit or not came else None
+        self.control = self.teacher is not None and recipe.distil.without_teacher and not recipe.gate.skip_control
+
+    def _decoder(self, sizes: Any, pieces: int, packed: Packed, checkpointing: bool = False) -> Decoder:
+        s = sizes
+        shape = DecoderShape(s.layers, s.hidden, s.heads, s.groups, s.feed_forward, getattr(s, "tied", True))
+        reads = any(o.name == "prompt" for o in self.build.recipe.distil.objectives)
+        return Decoder(
+            *(s.layers, s.hidden, s.feed_forward, pieces, 0),
+            inner=shape.weights,
+            learnt=_each(_used(packed) if reads else packed.learnt_NT, packed),
+            tied=shape.tied,
+            checkpointing=checkpointing,
+        )
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """The steps with their forecast, the sum, memory and disk."""
+        return [*check.summed([*self._teacher(), *self._student(), *self._measuring()]), *self._room()]
+
+    def _asking_s(self) -> float:
+        return (
+            0.0 if self.teacher is None else asking_s(self.teacher, len(self.its.ids_NT), self.its_tokens, self.machine)
+        )
+
+    def _teacher(self) -> list[check.Step]:
+        steps: list[check.Step] = []
+        if self.teacher is not None and (how := self.tuning) is not None:
+            took = training_s(self.teacher, len(self.its.ids_NT), how.epochs, how.batch, self.its_tokens, self.machine)
+            steps.append(("tune", took * self.least, took, f"the teacher, {words.count(how.epochs, 'epoch')} at most"))
+        if self.teacher is not None and not self.live:
+            asking = self._asking_s()
+            steps.append(
+                ("signals", asking, asking, f"its word on {int(np.asarray(self.its.learnt_NT).sum()):,} tokens")
+            )
+        return steps
+
+    def _student(self) -> list[check.Step]:
+        steps: list[check.Step] = []
+        whats = {"distil": (1.0, "the student"), "control": (learn.CONTROL_SHARE, "the student without the teacher")}
+        for name in ("distil", "control") if self.control else ("distil",):
+            share, what = whats[name]
+            rows, how = learn.lesson(self.build, self.plan, self.given, share)
+            count = len(rows.train.ids_NT)
+            took = training_s(
+                self.student, count, how.epochs, how.batch, self.tokens, self.machine, adapters=self.adapters
+            )
+            if self.live and name == "distil":
+                took += how.epochs * self._asking_s() * count / self.count
+                what += ", the teacher beside it"
+            steps.append((name, took, took, f"{what}, {words.count(how.epochs, 'epoch')}"))
+        return steps
+
+    def _measuring(self) -> list[check.Step]:
+        data, plain, examples = self.corpus.data, self.given.plain, len(self.corpus.data.train)
+        read = float(_used(plain).sum()) / examples
+        written = 0.0 if self.corpus.kind == "text" else float(np.asarray(plain.learnt_NT).sum()) / examples
+        # each text is read once more, for its likelihood
+        one, its = (
+            0.0 if shape is None else shape.answer_s(2 * read, written, self.machine, self.build.threads)
+            for shape in (self.student, self.teacher)
+        )
+        steps: list[check.Step] = []
+        if self.build.recipe.quantize == "auto":
+            tried = len(AUTO) * min(TRIED_PROMPTS, len(data.validation)) * one
+            steps.append(("quantize", tried, tried, f"{len(AUTO)} mixes on validation examples"))
+        count = min(MOST_PROMPTS, len(data.test))
+        gate = count * (one * (1 + self.control) + its)
+        return [*steps, ("gate", gate, gate, f"everything on {words.count(count, 'test example')}")]
+
+    def _room(self) -> list[tuple[str, str, str]]:
+        recipe, teacher = self.build.recipe, self.teacher
+        batch = learn.lesson(self.build, self.plan, self.given)[1].batch
+        peaks = [training_mib(self.student, batch, self.tokens, adapters=self.adapters)]
+        disk = []
+        if teacher is not None:
+            peaks[0] += weights_mib(teacher) if self.live else 0.0
+            peaks.append(
+                training_mib(teacher, self.tuning.batch, self.its_tokens) if self.tuning else weights_mib(teacher)
+            )
+            record = Kept(k=min(recipe.distil.top_k, teacher.vocabulary)).record(teacher.vocabulary)
+            stored = words.mib(record.itemsize * float(np.asarray(self.its.learnt_NT).sum()) / MIB)
+            disk = [] if self.live else [("disk", stored, "the teacher's signals in the run folder")]
+        return [("memory", words.mib(memory_mib(*peaks), 2), "peak of the build"), *disk]
+
+
+def _used(packed: Packed) -> Any:
+    return np.asarray(packed.documents_NT) > 0
+
+
+def _each(wanted_NT: Any, packed: Packed) -> float:
+    """How many such tokens a row has, on average."""
+    return float(np.asarray(wanted_NT).sum()) / len(packed.ids_NT)
