@@ -387,7 +387,7 @@ static void attend_layer(const mk_path *p, const mk_layer *layer, const mk_text 
                     (size_t)r->stride * sizeof(float));
         }
         p->attend(q_TA, padded, r->y_TN + (size_t)t * (size_t)kv_stride, kv_stride, length, last ? 1 : length,
-                  layer->heads, layer->head_width, r->turned_DT, r->score_T, q_TA, padded);
+                  layer->heads, layer->head_width, r->turned_DT, r->score_T);
         t += length;
     }
 }

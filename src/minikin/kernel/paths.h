@@ -13,8 +13,8 @@ typedef struct {
                    float *y_TN, int stride);
     void (*add_norm)(float *x_TH, const float *y_TH, const float *norm, float epsilon, int tokens, int h, int stride);
     void (*activate)(float *x, int count, int kind);
-    void (*attend)(const float *q_TA, int q_stride, const float *kv_TA, int kv_stride, int tokens, int queries,
-                   int heads, int d, float *turned_DT, float *score_T, float *out_TA, int out_stride);
+    void (*attend)(float *q_TA, int q_stride, const float *kv_TA, int kv_stride, int tokens, int queries, int heads,
+                   int d, float *turned_DT, float *score_T);
     void (*softmax)(float *x_C, int classes);
 } mk_path;
 
