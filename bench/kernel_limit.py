@@ -41,7 +41,7 @@ def limits(shapes: Sequence[tuple[Shape, Path]], texts: Sequence[str], scratch: 
         return []
     keep("kernel", {"table": "peak", **peak})
     # the flags are those of setup.py
-    flags = ["-std=c99", "-O3", "-ffp-contract=off", f"-I{KERNEL}"]
+    flags = ["-std=c99", "-O3", "-ffp-contract=off", "-falign-loops=64", f"-I{KERNEL}"]
     sources = [HERE / "kernel_parts.c", KERNEL / "paths.c", KERNEL / "tokenizer.c"]
     parts = built(found, scratch / "parts", flags, sources)
     lines = scratch / "texts.txt"

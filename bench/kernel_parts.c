@@ -1,7 +1,7 @@
 /* Where the kernel's time goes, as JSON: ns per text of the whole, and of each function of its path.
  * bench/kernel_limit.py compiles it with the kernel's own sources and flags:
  *
- *     cc -std=c99 -O3 -ffp-contract=off -I KERNEL kernel_parts.c KERNEL/paths.c KERNEL/tokenizer.c -o parts
+ *     cc -std=c99 -O3 -ffp-contract=off -falign-loops=64 -I KERNEL kernel_parts.c KERNEL/paths.c KERNEL/tokenizer.c -o parts
  *     ./parts model.kernel texts.txt PASSES TOKENS
  *
  * texts.txt has one text a line. TOKENS is 0 for one text at a time, else texts are computed together until there are
@@ -57,9 +57,9 @@ static uint64_t tick(void)
         calls[part]++;                      \
     } while (0)
 
-static void quantize(const float *x, int tokens, int stride, int k, int8_t *q, float *scale, int32_t *sum)
+static void quantize(const mk_linear *w, const float *x, int tokens, int stride, int8_t *q, float *scale, int32_t *sum)
 {
-    CLOCKED(QUANTIZE_PART, real->quantize(x, tokens, stride, k, q, scale, sum));
+    CLOCKED(QUANTIZE_PART, real->quantize(w, x, tokens, stride, q, scale, sum));
 }
 
 static void linear(const mk_linear *w, const int8_t *q, const float *scale, const int32_t *sum, int tokens, float *y,
@@ -78,10 +78,10 @@ static void activate(float *x, int count, int kind)
     CLOCKED(ACTIVATE_PART, real->activate(x, count, kind));
 }
 
-static void attend(const float *q, int q_stride, const float *kv, int kv_stride, int tokens, int queries, int heads,
-                   int d, float *turned, float *score, float *out, int out_stride)
+static void attend(float *q, int q_stride, const float *kv, int kv_stride, int tokens, int queries, int heads, int d,
+                   float *turned, float *score)
 {
-    CLOCKED(ATTEND_PART, real->attend(q, q_stride, kv, kv_stride, tokens, queries, heads, d, turned, score, out, out_stride));
+    CLOCKED(ATTEND_PART, real->attend(q, q_stride, kv, kv_stride, tokens, queries, heads, d, turned, score));
 }
 
 static void softmax(float *x, int classes)

@@ -87,6 +87,15 @@ def test_an_encoder_answers_as_pytorch_does(tmp_path, shape, scheme):
 
 
 @needs_kernel
+@pytest.mark.parametrize(("hidden", "heads"), [(36, 3), (52, 2), (64, 2)])
+def test_attention_is_right_for_every_length_and_width_of_a_head(tmp_path, hidden, heads):
+    folder = opened(tmp_path, quantize(small.encoder(layers=2, hidden=hidden, heads=heads), "int8"))
+    texts = [" ".join(small.WORDS[(7 * i + j * j) % 17] for j in range(i)) for i in range(22)]
+    one, other = (runtimes.open(folder, engine=name).both(texts)[1] for name in ("kernel", "torch"))
+    assert np.abs(one - other).max() < 0.1  # 0.3 and more where one query reads what belongs to another
+
+
+@needs_kernel
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize(("window", "pool"), [(0, "mean"), (0, "mean-max"), (3, "mean-max"), (5, "mean")])
 @pytest.mark.parametrize("pair", [False, True])

@@ -136,6 +136,8 @@ static void open_encoder(mk_model *m, opening *o)
         layer->out = linear_of(o, OUT, i, h, width);
         layer->norm1 = floats(o, NORM1, i, 2 * stride);
         layer->up = linear_of(o, UP, i, neurons, h);
+        if (layer->query.bits != layer->key_value.bits) /* their input is quantized once */
+            o->fault = 1;
         layer->down = linear_of(o, DOWN, i, h, neurons);
         layer->norm2 = floats(o, NORM2, i, 2 * stride);
         if (m->widest < 2 * width)
@@ -332,7 +334,7 @@ size_t mk_workspace(const mk_model *m, int32_t tokens, int32_t texts)
 static void apply(const mk_path *p, const mk_linear *w, const float *x_TK, int32_t rows, int32_t stride, room *r,
                   float *y_TN, int32_t y_stride)
 {
-    p->quantize(x_TK, rows, stride, w->k, r->integers_TK, r->scale_T, r->sum_TG);
+    p->quantize(w, x_TK, rows, stride, r->integers_TK, r->scale_T, r->sum_TG);
     p->linear(w, r->integers_TK, r->scale_T, r->sum_TG, rows, y_TN, y_stride);
 }
 
@@ -373,7 +375,7 @@ static void attend_layer(const mk_path *p, const mk_layer *layer, const mk_text 
 {
     int32_t width = layer->heads * layer->head_width, padded = round_up(width, MK_GROUP);
     int32_t kv_stride = round_up(2 * width, MK_GROUP), t = 0;
-    p->quantize(r->x_TH, tokens, r->stride, layer->query.k, r->integers_TK, r->scale_T, r->sum_TG);
+    p->quantize(&layer->query, r->x_TH, tokens, r->stride, r->integers_TK, r->scale_T, r->sum_TG);
     p->linear(&layer->key_value, r->integers_TK, r->scale_T, r->sum_TG, tokens, r->y_TN, kv_stride);
     if (!last)
         p->linear(&layer->query, r->integers_TK, r->scale_T, r->sum_TG, tokens, r->q_TA, padded);
@@ -387,7 +389,7 @@ static void attend_layer(const mk_path *p, const mk_layer *layer, const mk_text 
                     (size_t)r->stride * sizeof(float));
         }
         p->attend(q_TA, padded, r->y_TN + (size_t)t * (size_t)kv_stride, kv_stride, length, last ? 1 : length,
-                  layer->heads, layer->head_width, r->turned_DT, r->score_T, q_TA, padded);
+                  layer->heads, layer->head_width, r->turned_DT, r->score_T);
         t += length;
     }
 }

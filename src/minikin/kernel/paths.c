@@ -28,6 +28,7 @@ typedef int8_t b16 __attribute__((vector_size(16)));
 typedef float f4 __attribute__((vector_size(16), may_alias));
 typedef int32_t i4 __attribute__((vector_size(16)));
 typedef f4 f4_anywhere __attribute__((aligned(4), may_alias));
+typedef i4 i4_anywhere __attribute__((aligned(4), may_alias));
 typedef f16 f16_anywhere __attribute__((aligned(4), may_alias));
 typedef b16 b16_anywhere __attribute__((aligned(1), may_alias));
 typedef uint8_t u16_anywhere __attribute__((vector_size(16), aligned(1), may_alias));
@@ -53,7 +54,7 @@ static inline float mk_root(float x)
     memcpy(&bits, &x, 4);
     bits = (bits >> 1) + 0x1FBD1DF5;
     memcpy(&y, &bits, 4);
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 3; i++)
         y = 0.5f * (y + x / y);
     return y;
 }
@@ -82,7 +83,7 @@ static void dot8_scalar(const uint8_t *weights, const float *scale_16, const flo
         const int8_t *q = q_TK + (size_t)t * (size_t)groups * MK_GROUP;
         int32_t dot_16[16];
         for (int n = 0; n < 16; n++)
-            dot_16[n] = -128 * sum_TG[t * (groups + 1) + groups];
+            dot_16[n] = sum_TG[t * (groups + 1) + groups];
         for (int k = 0; k < groups * 8; k++)
             for (int n = 0; n < 16; n++)
                 for (int i = 0; i < 4; i++)
@@ -101,7 +102,7 @@ static void dot4_scalar(const uint8_t *weights, const float *bias_16, const int8
         for (int g = 0; g < groups; g++) {
             const uint8_t *block = weights + (size_t)g * 288;
             for (int n = 0; n < 16; n++) {
-                int32_t dot = -8 * sum_TG[t * (groups + 1) + g];
+                int32_t dot = sum_TG[t * (groups + 1) + g];
                 for (int j = 0; j < 4; j++)
                     for (int i = 0; i < 4; i++) {
                         int pair = block[j * 64 + n * 4 + i];
@@ -149,7 +150,7 @@ MK_WIDE MK_INLINE void tile8(const uint8_t *weights, const float *scale_16, cons
                 dot[t * chains + c] = _mm512_dpbusd_epi32(dot[t * chains + c], w, four(q_TK + t * k + (quad + c) * 4));
         }
     for (int t = 0; t < tokens; t++) {
-        __m512i whole = _mm512_set1_epi32(-128 * sum_TG[t * (groups + 1) + groups]);
+        __m512i whole = _mm512_set1_epi32(sum_TG[t * (groups + 1) + groups]);
         for (int c = 0; c < chains; c++)
             whole = _mm512_add_epi32(whole, dot[t * chains + c]);
         _mm512_storeu_ps(y_TN + (size_t)t * (size_t)stride,
@@ -172,7 +173,7 @@ MK_WIDE MK_INLINE void tile4(const uint8_t *weights, const float *bias_16, const
         const __m512 scale = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(block + 256)));
         __m512i dot[MK_TOKENS / 2];
         for (int t = 0; t < tokens; t++)
-            dot[t] = _mm512_set1_epi32(-8 * sum_TG[t * (groups + 1) + g]);
+            dot[t] = _mm512_set1_epi32(sum_TG[t * (groups + 1) + g]);
         for (int j = 0; j < 4; j++) {
             const __m512i pairs = _mm512_loadu_si512(block + j * 64);
             const __m512i even = _mm512_and_si512(pairs, low);
@@ -288,7 +289,7 @@ MK_NARROW static void dot4_avx2(const uint8_t *weights, const float *bias_16, co
         for (int g = 0; g < groups; g++) {
             const uint8_t *block = weights + (size_t)g * 288;
             for (int half = 0; half < 2; half++) {
-                __m256i dot = _mm256_set1_epi32(-8 * sum_TG[t * (groups + 1) + g]);
+                __m256i dot = _mm256_set1_epi32(sum_TG[t * (groups + 1) + g]);
                 const __m256 scale =
                     _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(block + 256 + half * 16)));
                 for (int j = 0; j < 4; j++) {
@@ -385,7 +386,7 @@ static void dot4_four(const uint8_t *weights, const float *bias_16, const int8_t
             const uint8_t *block = weights + (size_t)g * 288;
             i4 dot[4];
             for (int part = 0; part < 4; part++)
-                dot[part] = (i4){0} + -8 * sum_TG[t * (groups + 1) + g];
+                dot[part] = (i4){0} + sum_TG[t * (groups + 1) + g];
             for (int j = 0; j < 4; j++) {
                 const fours a = four(q + g * 32 + j * 8), b = four(q + g * 32 + j * 8 + 4);
                 for (int part = 0; part < 4; part++) {

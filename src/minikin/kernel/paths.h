@@ -8,13 +8,14 @@ enum { MK_TOKENS = 16, MK_QUERIES = 4 }; /* rows that one tile, and one head, ta
 
 typedef struct {
     void (*look_up)(const mk_table *table, int row, float *x_H, const float *more_H);
-    void (*quantize)(const float *x_TK, int tokens, int stride, int k, int8_t *q_TK, float *scale_T, int32_t *sum_TG);
+    void (*quantize)(const mk_linear *w, const float *x_TK, int tokens, int stride, int8_t *q_TK, float *scale_T,
+                     int32_t *sum_TG);
     void (*linear)(const mk_linear *w, const int8_t *q_TK, const float *scale_T, const int32_t *sum_TG, int tokens,
                    float *y_TN, int stride);
     void (*add_norm)(float *x_TH, const float *y_TH, const float *norm, float epsilon, int tokens, int h, int stride);
     void (*activate)(float *x, int count, int kind);
-    void (*attend)(const float *q_TA, int q_stride, const float *kv_TA, int kv_stride, int tokens, int queries,
-                   int heads, int d, float *turned_DT, float *score_T, float *out_TA, int out_stride);
+    void (*attend)(float *q_TA, int q_stride, const float *kv_TA, int kv_stride, int tokens, int queries, int heads,
+                   int d, float *turned_DT, float *score_T);
     void (*softmax)(float *x_C, int classes);
 } mk_path;
 
