@@ -26,8 +26,10 @@ from common import keep, table
 from data import source
 from minikin.base.errors import UserError
 from minikin.base.types import Array, Runtime, Split
+from minikin.commands.trust import familiar_to
 from minikin.data.typo import with_one_typo
 from minikin.measure.baselines import tfidf
+from minikin.runtimes import Kin
 from minikin.runtimes import open as open_kin
 from minikin.trust.certify import Certified, Labelled, certify, reject_place
 from minikin.trust.drift import CERTIFIED, SUSPECT, Watch
@@ -40,9 +42,10 @@ SCENARIOS = ("no drift", "out of scope 5 → 25 %", "unseen domain", "typos", "a
 
 def answers(model: Runtime, texts: list[str], labels_N: Array) -> Labelled:
     """What a model says, with its pooled vectors where it has any."""
-    at_once = getattr(model, "both", None)
-    p_NC, h_NF = at_once(texts) if at_once else (model.probabilities(texts), None)
-    return Labelled(np.asarray(p_NC), h_NF, labels_N, reject_place(model.labels))
+    p_NC, h_NF, familiar_N = np.asarray(model.probabilities(texts)), None, None
+    if isinstance(model, Kin):
+        h_NF, familiar_N = model.both(texts)[1], familiar_to(model, texts, p_NC)
+    return Labelled(p_NC, h_NF, labels_N, reject_place(model.labels), familiar_N=familiar_N)
 
 
 def pools(folder: Path | None) -> dict[str, Labelled]:
@@ -70,7 +73,14 @@ def pools(folder: Path | None) -> dict[str, Labelled]:
 
 def _without(worse: Runtime, model: Any, texts: list[str], labels_N: Array) -> Labelled:
     """The other model's answers beside the first one's vectors: a head that was replaced."""
-    return Labelled(np.asarray(worse.probabilities(texts)), model.both(texts)[1], labels_N, reject_place(model.labels))
+    p_NC = np.asarray(worse.probabilities(texts))
+    return Labelled(
+        p_NC,
+        model.both(texts)[1],
+        labels_N,
+        reject_place(model.labels),
+        familiar_N=familiar_to(model, texts, p_NC),
+    )
 
 
 def lexical(train: list[tuple[str, str]], labels: tuple[str, ...], share: float) -> Runtime:
@@ -86,8 +96,12 @@ def joined(parts: list[Labelled], order: Array) -> Labelled:
     pooled = None
     if all(part.pooled_NF is not None for part in parts):
         pooled = np.concatenate([np.asarray(part.pooled_NF) for part in parts])[order]
+    familiar_N = None
+    if all(part.familiar_N is not None for part in parts):
+        familiar_N = np.concatenate([np.asarray(part.familiar_N) for part in parts])[order]
     p_NC = np.concatenate([part.probabilities_NC for part in parts])[order]
-    return Labelled(p_NC, pooled, np.concatenate([part.labels_N for part in parts])[order], parts[0].reject)
+    labels_N = np.concatenate([part.labels_N for part in parts])[order]
+    return Labelled(p_NC, pooled, labels_N, parts[0].reject, familiar_N=familiar_N)
 
 
 def traffic(
@@ -114,7 +128,7 @@ def replay(found: Certified, held: dict[str, Labelled], scenario: str, rng: np.r
     held = {name: pool.take(rng.permutation(len(pool))) for name, pool in held.items()}
     stream = [traffic(held, now, n, rng, came) for now, n in (("no drift", BEFORE), (scenario, AFTER))]
     both = joined(stream, np.arange(BEFORE + AFTER))
-    scores_N = found.scorer.scores(both.probabilities_NC, both.pooled_NF)
+    scores_N = found.scorer.scores(*both.given)
     local_N, wrong_N = scores_N >= threshold, both.wrong_N
     audited_N = rng.random(len(scores_N)) < AUDIT_SHARE
     watch = Watch("bench", ALPHA, {"scores": found.scores_N}, alarm=ALARM, together=1, chance=rng.random)

@@ -39,13 +39,17 @@ USUAL_REJECTS = ("oos", "out_of_scope", "out-of-scope", "out of scope", "reject"
 
 @dataclass(frozen=True)
 class Labelled:
-    """Answers to N labelled texts: probabilities, pooled vectors if any, labels (−1: the kin has none), groups."""
+    """Answers to N labelled texts: probabilities, pooled vectors if any, labels (−1: the kin has none), groups.
+
+    `familiar_N` is the share of each text's words that is familiar, where the kin says which are (see words.py).
+    """
 
     probabilities_NC: Array
     pooled_NF: Array | None
     labels_N: Array
     reject: int = -1
     groups_N: Array | None = None
+    familiar_N: Array | None = None
 
     def __len__(self) -> int:
         return len(self.labels_N)
@@ -57,9 +61,9 @@ class Labelled:
         return np.asarray((self.probabilities_NC.argmax(1) != self.labels_N) | out_N)
 
     @property
-    def given(self) -> tuple[Array, Array | None]:
+    def given(self) -> tuple[Array, Array | None, Array | None]:
         """What a score is made of."""
-        return self.probabilities_NC, self.pooled_NF
+        return self.probabilities_NC, self.pooled_NF, self.familiar_N
 
     @property
     def strata_N(self) -> Array:
@@ -72,9 +76,9 @@ class Labelled:
 
     def take(self, rows: Array) -> Labelled:
         """The examples at `rows`."""
-        pooled_NF = None if self.pooled_NF is None else self.pooled_NF[rows]
-        groups_N = None if self.groups_N is None else self.groups_N[rows]
-        return Labelled(self.probabilities_NC[rows], pooled_NF, self.labels_N[rows], self.reject, groups_N)
+        more = (self.pooled_NF, self.groups_N, self.familiar_N)
+        pooled_NF, groups_N, familiar_N = (None if values is None else values[rows] for values in more)
+        return Labelled(self.probabilities_NC[rows], pooled_NF, self.labels_N[rows], self.reject, groups_N, familiar_N)
 
 
 @dataclass(frozen=True)
