@@ -361,39 +361,37 @@ static double nearness(const float *z, Py_ssize_t width, const float *near, Py_s
            numbers[9] * (away < numbers[10] ? away : numbers[10]);
 }
 
-/* Whether the bit of one term and class is set; a table has a power of two of bytes. */
-static int is_held(const uint8_t *bits, size_t bytes, uint32_t x, int place)
+/* Whether the bit of a piece of six bytes and of a class is set; a table has a power of two of bytes. */
+static int is_held(const uint8_t *bits, size_t bytes, uint64_t piece, int place)
 {
-    x ^= (uint32_t)(place + 1) * 0x9E3779B1u;
+    uint32_t x = (uint32_t)(piece * 0x9E3779B97F4A7C15u >> 32) ^ (uint32_t)(place + 1) * 0x9E3779B1u;
     x = (x ^ x >> 16) * 0x85EBCA6Bu;
     x = (x ^ x >> 13) * 0xC2B2AE35u;
     x ^= x >> 16;
     return bits[(x >> 3) & (bytes - 1)] >> (x & 7) & 1;
 }
 
-/* The share of a text's words and pairs of neighbours that a class knows: `familiar` in trust/words.py. */
+/* The share of a text's pieces that a class knows: `familiar` in trust/words.py. */
 static double familiar(const uint8_t *bits, size_t bytes, const char *text, Py_ssize_t size, int place)
 {
-    const uint32_t basis = 0x811C9DC5u, prime = 0x01000193u;
-    uint32_t word = basis, before = 0;
-    int inside = 0, words = 0, held = 0;
+    const uint64_t six = 0xFFFFFFFFFFFFu;
+    uint64_t piece = ' ';
+    int length = 1, count = 0, held = 0;
     for (Py_ssize_t i = 0; i <= size; i++) {
         uint8_t c = i < size ? (uint8_t)text[i] : ' ';
         if (c >= 'A' && c <= 'Z')
             c |= 0x20;
-        if (c >= 0x80 || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9')) {
-            word = (word ^ c) * prime;
-            inside = 1;
-        } else if (inside) {
-            held += is_held(bits, bytes, word, place);
-            if (words++)
-                held += is_held(bits, bytes, before * prime ^ word, place);
-            before = word;
-            word = basis;
-            inside = 0;
+        if (c < '0' || (c > '9' && c < 'a') || (c > 'z' && c < 0x80))
+            c = ' ';
+        if (c == ' ' && (piece & 0xFF) == ' ')
+            continue;
+        piece = (piece << 8 | c) & six;
+        if (++length >= 6) {
+            count++;
+            held += is_held(bits, bytes, piece, place);
         }
     }
-    return words ? (double)held / (2 * words - 1) : 0.0;
+    return count ? (double)held / count : 0.0;
 }
 
 /* score(row, linear, pooled, projection, shift, near, numbers, bits, top, best, text) -> one answer's score: see

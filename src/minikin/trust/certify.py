@@ -24,7 +24,7 @@ from minikin.trust.verdicts import Verdicts
 
 Method = Literal["ltt", "crc"]
 FIT_SHARE = 0.3
-GRID = 50
+GRID = 75
 """Thresholds to walk: each is a look at the labels, and a walk ends at the first unlucky one."""
 
 SLACK = 1e-3
@@ -41,7 +41,7 @@ USUAL_REJECTS = ("oos", "out_of_scope", "out-of-scope", "out of scope", "reject"
 class Labelled:
     """Answers to N labelled texts: probabilities, pooled vectors if any, labels (−1: the kin has none), groups.
 
-    `familiar_N` is the share of each text's words that is familiar, where the kin says which are (see words.py).
+    `familiar_N` is the share of each text that is familiar, where the kin carries a table of that (see words.py).
     """
 
     probabilities_NC: Array
