@@ -24,7 +24,7 @@ from minikin.trust.verdicts import Verdicts
 
 Method = Literal["ltt", "crc"]
 FIT_SHARE = 0.3
-GRID = 75
+GRID = 50
 """Thresholds to walk: each is a look at the labels, and a walk ends at the first unlucky one."""
 
 SLACK = 1e-3
