@@ -27,6 +27,9 @@ FIT_SHARE = 0.3
 GRID = 50
 """Thresholds to walk: each is a look at the labels, and a walk ends at the first unlucky one."""
 
+EARLIER = 0.8
+"""A walk starts where this share of the answers is given that the strongest evidence allows."""
+
 SLACK = 1e-3
 """Thresholds lie so far below the scores that gave them: the same text, asked alone and so rounded otherwise, stays
 on the same side."""
@@ -255,16 +258,17 @@ def fit_scorer(fitting: Labelled | Verdicts) -> Scorer:
 
 
 def walk_of(scorer: Scorer, fitting: Labelled | Verdicts, alpha: float) -> tuple[Array, int]:
-    """The grid, and where its walk starts: at the threshold with the strongest evidence on the fitting part.
+    """The grid, and where its walk starts: a little stricter than the strongest evidence on the fitting part.
 
     Both are fixed before a label of the certifying part is looked at. A walk from the strictest threshold would end
-    at the first unlucky error among its few answers.
+    at the first unlucky error among its few answers, one from the strongest evidence, which is that of the labels that
+    the score was fitted to, now and then at its very first step.
     """
     scores_N = scorer.scores(*fitting.given)
     grid_J = risk.grid(scores_N[scores_N > REJECTED], GRID) - SLACK
     errors_J, answered_J = risk.counts(scores_N, fitting.wrong_N, grid_J)
     tails = [cdf(int(k), int(n), alpha) for k, n in zip(errors_J, answered_J, strict=True)]
-    return grid_J, int(np.argmin(tails))
+    return grid_J, int(np.argmax(answered_J >= EARLIER * answered_J[int(np.argmin(tails))]))
 
 
 def labels_missing(have: int, alpha: float, delta: float, groups: int = 1, method: Method = "ltt") -> int:
