@@ -1,6 +1,7 @@
 """What happens when traffic changes under a certificate: how soon it is noticed, how often falsely, and what is silent.
 
-python bench/drift.py [--kin DIR] [--repeats 60]
+python bench/drift.py [--kin DIR] [--repeats 60] [--only "no drift"]
+python bench/drift.py --simulate 1000
 
 CLINC150: traffic is in-scope test and validation texts with 5 % out of scope, of which half certifies (α = 2 %,
 δ = 5 %) and half is replayed. After 1,000 texts it changes: more out of scope (25 %), an unseen domain (half of it
@@ -10,6 +11,9 @@ to the blind audit. A stream fails silently if the answers given are wrong more 
 exchangeable with the other, and the watch would see that. Identity (hashes) would notice the other model at once; here
 it is left out, to see what the rest notices.
 Without `--kin` TF-IDF with logistic regression stands in for the small model.
+
+`--simulate` has no model: as many streams of independent scores, each with a calibration set of its own, as long as the
+replayed ones; how many alarm is how often the watch on scores is wrong.
 """
 
 from __future__ import annotations
@@ -17,6 +21,8 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +32,15 @@ from common import keep, table
 from data import source
 from minikin.base.errors import UserError
 from minikin.base.types import Array, Runtime, Split
+from minikin.commands.trust import familiar_to
 from minikin.data.typo import with_one_typo
+from minikin.equations.drift import martingale, martingale_start
 from minikin.measure.baselines import tfidf
+from minikin.runtimes import Kin
 from minikin.runtimes import open as open_kin
 from minikin.trust.certify import Certified, Labelled, certify, reject_place
 from minikin.trust.drift import CERTIFIED, SUSPECT, Watch
+from minikin.trust.scores import REJECTED
 
 ALPHA, DELTA, ALARM = 0.02, 0.05, 0.025
 AUDIT_SHARE, OUTSIDE_SHARE = 0.05, 0.05
@@ -40,9 +50,10 @@ SCENARIOS = ("no drift", "out of scope 5 → 25 %", "unseen domain", "typos", "a
 
 def answers(model: Runtime, texts: list[str], labels_N: Array) -> Labelled:
     """What a model says, with its pooled vectors where it has any."""
-    at_once = getattr(model, "both", None)
-    p_NC, h_NF = at_once(texts) if at_once else (model.probabilities(texts), None)
-    return Labelled(np.asarray(p_NC), h_NF, labels_N, reject_place(model.labels))
+    p_NC, h_NF, familiar_N = np.asarray(model.probabilities(texts)), None, None
+    if isinstance(model, Kin):
+        h_NF, familiar_N = model.both(texts)[1], familiar_to(model, texts, p_NC)
+    return Labelled(p_NC, h_NF, labels_N, reject_place(model.labels), familiar_N=familiar_N)
 
 
 def pools(folder: Path | None) -> dict[str, Labelled]:
@@ -70,7 +81,14 @@ def pools(folder: Path | None) -> dict[str, Labelled]:
 
 def _without(worse: Runtime, model: Any, texts: list[str], labels_N: Array) -> Labelled:
     """The other model's answers beside the first one's vectors: a head that was replaced."""
-    return Labelled(np.asarray(worse.probabilities(texts)), model.both(texts)[1], labels_N, reject_place(model.labels))
+    p_NC = np.asarray(worse.probabilities(texts))
+    return Labelled(
+        p_NC,
+        model.both(texts)[1],
+        labels_N,
+        reject_place(model.labels),
+        familiar_N=familiar_to(model, texts, p_NC),
+    )
 
 
 def lexical(train: list[tuple[str, str]], labels: tuple[str, ...], share: float) -> Runtime:
@@ -86,8 +104,12 @@ def joined(parts: list[Labelled], order: Array) -> Labelled:
     pooled = None
     if all(part.pooled_NF is not None for part in parts):
         pooled = np.concatenate([np.asarray(part.pooled_NF) for part in parts])[order]
+    familiar_N = None
+    if all(part.familiar_N is not None for part in parts):
+        familiar_N = np.concatenate([np.asarray(part.familiar_N) for part in parts])[order]
     p_NC = np.concatenate([part.probabilities_NC for part in parts])[order]
-    return Labelled(p_NC, pooled, np.concatenate([part.labels_N for part in parts])[order], parts[0].reject)
+    labels_N = np.concatenate([part.labels_N for part in parts])[order]
+    return Labelled(p_NC, pooled, labels_N, parts[0].reject, familiar_N=familiar_N)
 
 
 def traffic(
@@ -114,7 +136,7 @@ def replay(found: Certified, held: dict[str, Labelled], scenario: str, rng: np.r
     held = {name: pool.take(rng.permutation(len(pool))) for name, pool in held.items()}
     stream = [traffic(held, now, n, rng, came) for now, n in (("no drift", BEFORE), (scenario, AFTER))]
     both = joined(stream, np.arange(BEFORE + AFTER))
-    scores_N = found.scorer.scores(both.probabilities_NC, both.pooled_NF)
+    scores_N = found.scorer.scores(*both.given)
     local_N, wrong_N = scores_N >= threshold, both.wrong_N
     audited_N = rng.random(len(scores_N)) < AUDIT_SHARE
     watch = Watch("bench", ALPHA, {"scores": found.scores_N}, alarm=ALARM, together=1, chance=rng.random)
@@ -142,8 +164,8 @@ def replay(found: Certified, held: dict[str, Labelled], scenario: str, rng: np.r
     }
 
 
-def repeat(held: dict[str, Labelled], seed: int) -> dict[str, dict[str, Any]] | None:
-    """One random half certifies, the other is replayed in every scenario; None where nothing can be certified."""
+def repeat(held: dict[str, Labelled], seed: int, wanted: Sequence[str]) -> dict[str, dict[str, Any]] | None:
+    """One random half certifies, the other is replayed in each scenario; None where nothing can be certified."""
     rng = np.random.default_rng(seed)
     halves = {name: np.array_split(rng.permutation(len(pool)), 2) for name, pool in held.items()}
     # typos and the other model answer the same texts as the first: keep their certifying halves out too
@@ -158,7 +180,23 @@ def repeat(held: dict[str, Labelled], seed: int) -> dict[str, dict[str, Any]] | 
         found = certify(labelled, ALPHA, DELTA, seed=seed, labels_checked=True)
     except UserError:
         return None
-    return {scenario: replay(found, theirs, scenario, rng) for scenario in SCENARIOS}
+    return {scenario: replay(found, theirs, scenario, rng) for scenario in wanted}
+
+
+def simulated(streams: int, calibration: int = 2763, length: int = BEFORE + AFTER, rejected: float = 0.08) -> int:
+    """How many streams of scores that come as the calibration scores did raise an alarm; some scores are all alike."""
+    alarms = 0
+    for seed in range(streams):
+        rng = np.random.default_rng([seed, 7])
+        scores_N = rng.normal(size=calibration + length)
+        scores_N[rng.random(len(scores_N)) < rejected] = REJECTED
+        state = martingale_start(scores_N[:calibration].tolist())
+        for score, chance in zip(scores_N[calibration:].tolist(), rng.random(length).tolist(), strict=True):
+            state = martingale(state, score, chance)
+            if state.log_e >= -math.log(ALARM):
+                alarms += 1
+                break
+    return alarms
 
 
 def row_of(scenario: str, runs: list[dict[str, Any]]) -> list[str]:
@@ -166,8 +204,8 @@ def row_of(scenario: str, runs: list[dict[str, Any]]) -> list[str]:
     noticed = [run for run in runs if run["stopped"] and not run["early"]]
     delays = [run["stopped"] - BEFORE for run in noticed]
     silent = sum(run["risk"] > ALPHA and run["stopped"] is None for run in runs)
-    early = sum(run["early"] for run in runs)
-    false = early + (len(noticed) if scenario == "no drift" else 0)
+    alarms = [run["by"] for run in runs if run["early"] or (run["stopped"] and scenario == "no drift")]
+    false = len(alarms)
     quarter = [float(q) for q in np.percentile(delays, [50, 90])] if delays else None
     measured = {
         "scenario": scenario,
@@ -179,6 +217,7 @@ def row_of(scenario: str, runs: list[dict[str, Any]]) -> list[str]:
         "by_scores": sum(run["by"] == "scores" for run in noticed),
         "delay_p50_p90": quarter,
         "false": false,
+        "false_by_scores": alarms.count("scores"),
         "over_alpha": sum(run["risk"] > ALPHA for run in runs),
         "silent": silent,
         "wrong_given": float(np.mean([run["wrong_given"] for run in runs])),
@@ -187,7 +226,15 @@ def row_of(scenario: str, runs: list[dict[str, Any]]) -> list[str]:
     share = [f"{100 * float(measured[key]):.1f}" for key in ("local_before", "local_after", "risk")]  # type: ignore[arg-type]
     delay = "–" if quarter is None or scenario == "no drift" else f"{quarter[0]:,.0f} / {quarter[1]:,.0f}"
     noted = "–" if scenario == "no drift" else f"{len(noticed)} of {len(runs)} ({measured['by_scores']} by scores)"
-    return [scenario, *share, noted, delay, f"{measured['wrong_given']:.1f}", str(silent), f"{false} of {len(runs)}"]
+    return [
+        scenario,
+        *share,
+        noted,
+        delay,
+        f"{measured['wrong_given']:.1f}",
+        str(silent),
+        f"{false} of {len(runs)} ({alarms.count('scores')} by scores)",
+    ]
 
 
 def main() -> None:
@@ -196,12 +243,19 @@ def main() -> None:
         "--kin", type=Path, help="a kin of CLINC150's labels, with or without out-of-scope texts; absent: TF-IDF"
     )
     parser.add_argument("--repeats", type=int, default=60)
+    parser.add_argument("--only", choices=SCENARIOS, help="one scenario instead of all")
+    parser.add_argument("--simulate", type=int, metavar="STREAMS", help="only count false alarms on made-up scores")
     args = parser.parse_args()
-    held = pools(args.kin)
-    found = [runs for seed in range(args.repeats) if (runs := repeat(held, seed)) is not None]
+    if args.simulate:
+        alarms = simulated(args.simulate)
+        keep("drift", {"scenario": "simulated", "streams": args.simulate, "alarms": alarms})
+        print(f"{alarms:,} of {args.simulate:,} streams without drift raised an alarm; {ALARM:.1%} are allowed")
+        return
+    held, wanted = pools(args.kin), (args.only,) if args.only else SCENARIOS
+    found = [runs for seed in range(args.repeats) if (runs := repeat(held, seed, wanted)) is not None]
     print(f"{len(found)} of {args.repeats} halves could be certified.")
     if found:
-        rows = [row_of(scenario, [runs[scenario] for runs in found]) for scenario in SCENARIOS]
+        rows = [row_of(scenario, [runs[scenario] for runs in found]) for scenario in wanted]
         columns = ("scenario", "local before", "local after", "risk after", "noticed", "delay p50 / p90, texts",
                    "wrong until then", "over α, unnoticed", "false alarms")  # fmt: skip
         print(table(columns, rows))

@@ -29,6 +29,8 @@ from common import keep, table
 from data import prepare
 from minikin import load
 from minikin.base.errors import CertificateError
+from minikin.base.types import Text
+from minikin.commands.trust import familiar_to
 from minikin.equations import risk
 from minikin.trust import evidence
 from minikin.trust.certify import Labelled, fit_scorer, reject_place, split, walk_of
@@ -48,9 +50,12 @@ def answers(folder: Path) -> Labelled:
     places = {label: i for i, label in enumerate(kin.labels)}
     labels_N = np.array([places.get(row["label"], -1) for row in rows])
     started = time.perf_counter()
-    p_NC, h_NF = kin.both([row["text"] for row in rows])
+    texts: list[Text] = [row["text"] for row in rows]
+    p_NC, h_NF = kin.both(texts)
     print(f"{kin!r}, {kin.engine}: {len(rows):,} texts in {time.perf_counter() - started:.1f} s")
-    return Labelled(np.asarray(p_NC), np.asarray(h_NF), labels_N, reject_place(kin.labels))
+    familiar_N = familiar_to(kin, texts, p_NC)
+    print("familiar words: " + ("the kin has no table of them" if familiar_N is None else f"{familiar_N.mean():.1%}"))
+    return Labelled(np.asarray(p_NC), np.asarray(h_NF), labels_N, reject_place(kin.labels), familiar_N=familiar_N)
 
 
 def hoeffding(
@@ -108,13 +113,14 @@ def methods(
         """Score everything by what is fitted on the one part, and certify on the other."""
         fitting = known.take(fits)
         scorer = fit_scorer(fitting)
-        scores_N = scorer.scores(known.probabilities_NC, known.pooled_NF)
+        scores_N = scorer.scores(*known.given)
         grid_J, start = walk_of(scorer, fitting, alpha)
         found = risk.learn_then_test(scores_N[certifies], wrong_N, grid_J, alpha, delta, start=start)
         return scores_N, grid_J, start, found.threshold if found else math.inf
 
     all_N, grid_J, start, threshold = walked(everything)
-    plain_N, _, _, plain_threshold = walked(replace(everything, pooled_NF=None))
+    wordless_N, _, _, wordless_threshold = walked(replace(everything, familiar_N=None))
+    plain_N, _, _, plain_threshold = walked(replace(everything, pooled_NF=None, familiar_N=None))
     given_N = everything.probabilities_NC.argmax(1) != everything.reject
     top_N = np.where(given_N, everything.probabilities_NC.max(1), REJECTED)
     scores_N = all_N[certifies]
@@ -124,6 +130,7 @@ def methods(
     chosen = {
         "minikin": (all_N, threshold, other),
         KNOWN: (all_N, known.threshold if known else math.inf, population),
+        "minikin, without familiar words": (wordless_N, wordless_threshold, other),
         "minikin, probabilities alone": (plain_N, plain_threshold, other),
         "Hoeffding, same walk": (all_N, hoeffding(scores_N, wrong_N, grid_J, start, ask), other),
         "tuned threshold, same score": (all_N, tuned(scores_N, wrong_N, alpha), other),
@@ -163,7 +170,7 @@ def about(everything: Labelled) -> None:
     )
     fitting, rest = (everything.take(rows) for rows in split(everything.labels_N, 0))
     scorer = fit_scorer(fitting)
-    scores_N = scorer.scores(rest.probabilities_NC, rest.pooled_NF)
+    scores_N = scorer.scores(*rest.given)
     rows = [
         (name, *("–" if x is None else f"{x:.4f}" for x in (row["wrong"], row["out_of_scope"])))
         for name, row in evidence.separation(scorer, rest, scores_N).items()

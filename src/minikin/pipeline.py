@@ -27,6 +27,7 @@ from minikin.runtimes.author import Author, open_author
 from minikin.steps import choose, fit, generate, learn, material, prove, ship, teach
 from minikin.steps.context import Build, Material
 from minikin.teachers.local import LocalTeacher
+from minikin.trust.words import table
 
 
 def build(
@@ -127,8 +128,10 @@ def _wants_control(recipe: Recipe) -> bool:
 def packaged(at: Build, texts: Material, shipped: Student, out: Path) -> Kin:
     """Write the kin folder whole, and load it by the runtime that will serve it."""
     with at.stages.stage("package", f"{shipped.family}, {shipped.scheme}"), atomic.folder(out) as folder:
-        rows = material.learned_from(texts.data)
-        package.write(folder, shipped, recipe_yaml=dump(at.recipe), extra=_extra(at, texts), trained_on=rows)
+        rows, train = material.learned_from(texts.data), texts.data.train
+        words = table(train.texts, train.labels_N)
+        extra = _extra(at, texts)
+        package.write(folder, shipped, recipe_yaml=dump(at.recipe), extra=extra, trained_on=rows, bits_B=words)
     return open_kin(out, threads=1)
 
 

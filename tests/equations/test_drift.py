@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,13 +76,27 @@ def scores_step(rng):
     return lambda state, score: drift.martingale(state, score, rng.random())
 
 
-def test_scores_that_come_as_before_rarely_raise_suspicion():
+@pytest.mark.parametrize("draw", [lambda rng, n: rng.integers(0, 9, n), lambda rng, n: rng.normal(size=n)])
+def test_scores_that_come_as_before_rarely_raise_suspicion(draw):
+    """Few calibration scores, with many ties and with none; bench/drift.py --simulate has streams of a usual length."""
     rng = np.random.default_rng(4)
     alarms = 0
     for _ in range(1000):
-        state = drift.martingale_start(rng.integers(0, 9, 60), bins=20)  # many ties
-        alarms += caught(scores_step(rng), state, rng.integers(0, 9, 120)) is not None
+        state = drift.martingale_start(draw(rng, 60), bins=20)
+        alarms += caught(scores_step(rng), state, draw(rng, 120)) is not None
     assert alarms <= 50
+
+
+def test_a_watch_that_forgets_what_came_since_is_caught():
+    """Ranks among the calibration scores alone: each chance difference of theirs from the rest is bet on for ever."""
+
+    def forgetful(state, score):
+        found = drift.martingale(state, score, rng.random())
+        return replace(found, counts=state.counts)
+
+    rng = np.random.default_rng(4)
+    starts = [drift.martingale_start(rng.normal(size=60), bins=20) for _ in range(60)]
+    assert sum(caught(forgetful, state, rng.normal(size=600)) is not None for state in starts) > 3
 
 
 @pytest.mark.parametrize(

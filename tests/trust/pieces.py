@@ -31,7 +31,7 @@ class Threshold:
     def __init__(self) -> None:
         self.state, self.reason = "certified", ""
 
-    def decide(self, probabilities_NC: Array, pooled_NH: Array | None, groups=None) -> tuple[Array, Array]:
+    def decide(self, probabilities_NC: Array, pooled_NH: Array | None, texts, groups=None) -> tuple[Array, Array]:
         scores_N = probabilities_NC.max(-1)
         return scores_N, scores_N >= 0.8
 

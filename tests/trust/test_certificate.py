@@ -10,11 +10,13 @@ import pytest
 import small
 from minikin.base import atomic, manifest, tensors
 from minikin.base.errors import KinError
+from minikin.commands.trust import familiar_to
 from minikin.package import kin as package
 from minikin.runtimes import open as open_kin
 from minikin.trust import certificate
 from minikin.trust.certify import Labelled, certify
 from minikin.trust.guard import BELOW, NAMELESS, Guard
+from minikin.trust.words import table
 
 TODAY = datetime.date(2030, 5, 1)
 TEXTS = [f"{a} {b} {c}" for a in ("card", "pin", "money", "refund") for b in ("lost", "the", "my") for c in range(60)]
@@ -25,7 +27,10 @@ def certified_kin(tmp_path_factory):
     """A toy kin whose own answers are the labels, a few changed, certified on them."""
     folder = tmp_path_factory.mktemp("kins") / "kin"
     folder.mkdir()
-    package.write(folder, small.static(seed=1), recipe_yaml="task: classify\n", extra={"name": "toy"})
+    words = table(TEXTS[::9], np.arange(len(TEXTS[::9])) % 2)
+    known = np.arange(3, dtype=np.uint64)
+    student, extra = small.static(seed=1), {"name": "toy"}
+    package.write(folder, student, recipe_yaml="task: classify\n", extra=extra, trained_on=known, bits_B=words)
     certify_folder(folder)
     return folder
 
@@ -39,7 +44,8 @@ def certify_folder(folder, groups=None, today=TODAY):
     unsure = np.argsort(p.max(1))[:200]
     changed = rng.choice(unsure, 90, replace=False)
     labels[changed] = (labels[changed] + 1) % p.shape[1]
-    found = certify(Labelled(p, h, labels, groups_N=groups), 0.1, 0.1, labels_checked=True)
+    familiar_N = familiar_to(kin, TEXTS, p)
+    found = certify(Labelled(p, h, labels, groups_N=groups, familiar_N=familiar_N), 0.1, 0.1, labels_checked=True)
     source = certificate.Source("0" * 64, 2, True, "labelled.csv")
     return certificate.write(folder, kin.manifest, found, source, engine=kin.engine, today=today, days=30)
 
@@ -54,13 +60,13 @@ def test_a_certificate_holds_and_decides_as_it_counted(folder):
     assert (guard.state, guard.reason, guard.alpha, guard.delta) == ("certified", "", 0.1, 0.1)
     kin = open_kin(folder)
     p, h = kin.both(TEXTS)
-    scores, accepted = guard.decide(p, h)
+    scores, accepted = guard.decide(p, h, TEXTS)
     assert 0 < accepted.sum() < len(TEXTS)
     assert (accepted == (scores >= guard.value["lambda"])).all()
     assert guard.value["bound"] <= 0.1
     assert guard.value["k"] <= guard.value["n"] <= guard.value["labels"]["certified"]
     assert len(guard.calibration_scores_N) == guard.value["labels"]["certified"]
-    reasons = [guard.one(p[i], h[i], int(p[i].argmax()), float(p[i].max())) for i in range(len(p))]
+    reasons = [guard.one(p[i], h[i], int(p[i].argmax()), float(p[i].max()), TEXTS[i]) for i in range(len(p))]
     assert np.mean([not r for r in reasons] == accepted) > 0.995
     assert [guard.why(float(s)) for s in scores] == ["" if a else BELOW for a in accepted]
 
@@ -99,7 +105,7 @@ def test_days(folder, day, state, words):
     assert guard.state == state
     assert words in guard.reason
     p, h = open_kin(folder).both(TEXTS[:50])
-    assert guard.decide(p, h)[1].any() == (state == "certified")
+    assert guard.decide(p, h, TEXTS[:50])[1].any() == (state == "certified")
 
 
 def test_it_expires_while_it_is_in_use(folder, monkeypatch):
@@ -108,7 +114,7 @@ def test_it_expires_while_it_is_in_use(folder, monkeypatch):
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 25 * 3600)
     p, h = open_kin(folder).both(["pin"])
-    assert "expired" in guard.one(p[0], h[0], 0, 0.5)
+    assert "expired" in guard.one(p[0], h[0], 0, 0.5, TEXTS[0])
     assert guard.state == "void"
 
 
@@ -157,9 +163,9 @@ def test_whatever_does_not_fit_voids_it_aloud(folder, spoil, words):
     assert guard.state == "void"
     assert words in guard.reason
     p = np.array([[0.99, 0.01]])
-    assert not guard.decide(p, np.ones((1, 3)))[1].any()
+    assert not guard.decide(p, np.ones((1, 3)), TEXTS[:1])[1].any()
     assert "void" in guard.why(1.0)
-    assert "void" in guard.one(p[0], None, 0, 0.99)
+    assert "void" in guard.one(p[0], None, 0, 0.99, TEXTS[0])
 
 
 def test_another_engine_is_not_what_was_certified(folder):
@@ -183,10 +189,10 @@ def test_groups_have_thresholds_of_their_own(folder):
     guard = Guard.of(folder, TODAY)
     p, h = open_kin(folder).both(TEXTS)
     assert guard.state == "certified"
-    assert not guard.decide(p, h)[1].any()
-    _, accepted = guard.decide(p, h, groups.tolist())
+    assert not guard.decide(p, h, TEXTS)[1].any()
+    _, accepted = guard.decide(p, h, TEXTS, groups.tolist())
     assert accepted.any()
-    assert not guard.decide(p, h, ["elsewhere"] * len(p))[1].any()
+    assert not guard.decide(p, h, TEXTS, ["elsewhere"] * len(p))[1].any()
     assert guard.why(99.0) == NAMELESS
     assert "not on the certificate" in guard.why(99.0, "elsewhere")
 
@@ -197,9 +203,9 @@ def test_numbers_that_are_none_are_not_covered(folder):
     p, h = np.array(p), np.array(h)
     h[0] = math.nan
     p[1] = math.nan
-    accepted = guard.decide(p, h)[1]
+    accepted = guard.decide(p, h, TEXTS[:3])[1]
     assert not accepted[:2].any()
-    assert guard.one(p[0], h[0], 0, float(p[0].max())) == BELOW
+    assert guard.one(p[0], h[0], 0, float(p[0].max()), TEXTS[0]) == BELOW
 
 
 def test_a_kin_says_of_each_answer_whether_it_is_covered(certified_kin, tmp_path):

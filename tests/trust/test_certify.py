@@ -22,7 +22,7 @@ def violations(certifier, answers, repeats, n=700):
         if found is None:
             continue
         scorer, threshold = found
-        given = scorer.scores(world.probabilities_NC, world.pooled_NF) >= threshold
+        given = scorer.scores(*world.given) >= threshold
         some += 1
         above += world.wrong_N[given].mean() > ALPHA
     return above / repeats, some / repeats
@@ -39,7 +39,7 @@ def honest(labelled):
 def broken(labelled):
     """Fits, thresholds and counts on the same labels, and takes the share of errors for the risk."""
     found = certify(labelled, ALPHA, DELTA, labels_checked=True).scorer
-    scores = found.scores(labelled.probabilities_NC, labelled.pooled_NF)
+    scores = found.scores(*labelled.given)
     grid = np.sort(scores[scores > REJECTED])[::-1]
     errors, answered = risk.counts(scores, labelled.wrong_N, grid)
     return found, grid[np.flatnonzero(errors / answered <= ALPHA)[-1]]

@@ -81,9 +81,9 @@ def save(arrays: Mapping[str, Array]) -> bytes:
     return b"".join([len(head).to_bytes(8, "little"), head, *parts])
 
 
-def of_hashes(hashes_N: Array) -> bytes:
-    """The bytes of a safetensors file of `rows`: 64-bit hashes in order, each once."""
-    return save({"rows": np.unique(np.asarray(hashes_N, np.uint64))})
+def of_hashes(hashes_N: Array, **more: Array) -> bytes:
+    """The bytes of a safetensors file of `rows`, 64-bit hashes in order, each once, and of more arrays as they are."""
+    return save({"rows": np.unique(np.asarray(hashes_N, np.uint64)), **more})
 
 
 def pack(tensors: Mapping[str, Array | QuantizedTensor]) -> tuple[dict[str, Array], dict[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -177,7 +177,16 @@ def labelled_by(kin: Kin, table: Table, reject: int) -> Any:
     from minikin.trust.certify import Labelled
 
     probabilities_NC, pooled_NF = kin.both(table.texts)
-    return Labelled(probabilities_NC, pooled_NF, table.labels_N, reject, table.groups_N)
+    familiar_N = familiar_to(kin, table.texts, probabilities_NC)
+    return Labelled(probabilities_NC, pooled_NF, table.labels_N, reject, table.groups_N, familiar_N)
+
+
+def familiar_to(kin: Kin, texts: Sequence[Text], probabilities_NC: Array) -> Array | None:
+    """The share (N,) of each text's words that is familiar; None for a kin without such a table."""
+    from minikin.trust.words import familiar
+
+    bits_B = _of_training(kin).get("bits_B")
+    return None if bits_B is None else familiar(bits_B, texts, probabilities_NC.argmax(1))
 
 
 def hashes(texts: Sequence[Text]) -> Array:
@@ -189,9 +198,12 @@ def hashes(texts: Sequence[Text]) -> Array:
 
 def trained(kin: Kin | Author) -> Array | None:
     """The sorted hashes of the rows that the kin was trained on; None for a kin that doesn't carry them."""
-    if manifest.TRAINED_ON not in kin.manifest.files:
-        return None
-    return np.asarray(tensors.read(kin.folder / manifest.TRAINED_ON)[0]["rows"])
+    return _of_training(kin).get("rows")
+
+
+def _of_training(kin: Kin | Author) -> Mapping[str, Array]:
+    """What the kin carries of its training rows: their hashes, and the table of their words."""
+    return tensors.read(kin.folder / manifest.TRAINED_ON)[0] if manifest.TRAINED_ON in kin.manifest.files else {}
 
 
 def advise(target: Path, on: str | None, ask: Ask) -> None:

@@ -140,8 +140,9 @@ def martingale_start(scores: Sequence[float], bins: int = 100) -> Martingale:
 def p_value(state: Martingale, score: float, chance: float) -> float:
     """Smoothed conformal p-value of a score among all before it: small for low scores, near 1 for high ones.
 
-    `chance` is a fresh uniform number from [0, 1), which breaks the ties within a bin: if the scores are
-    exchangeable, the p-values are independent and exactly uniform.
+    All before it are the n calibration scores and every new one since, so that a long stream is not held against a
+    fixed sample. `chance` is a fresh uniform number from [0, 1), which breaks the ties within a bin: if the scores are
+    exchangeable, the p-values are independent and uniform (within 1/(n + 1): edges are calibration scores themselves).
     Source: Vovk, Gammerman & Shafer 2005, "Algorithmic Learning in a Random World", §2.2 and §7.1.
     """
     place = bisect_right(state.edges, score)

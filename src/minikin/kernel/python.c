@@ -304,7 +304,7 @@ static PyObject *use(PyObject *module, PyObject *name)
     return text ? PyBool_FromLong(mk_use(text)) : NULL;
 }
 
-enum { JUDGED_WIDTH = 256, JUDGED_BLOCK = 32, JUDGED = 7, NUMBERS = 12 };
+enum { JUDGED_WIDTH = 256, JUDGED_BLOCK = 32, JUDGED = 8, NUMBERS = 13 };
 
 /* Sums of p log p and of weight * log p over one row of probabilities. */
 static void log_sums(const float *row, const float *weights, Py_ssize_t n, double *entropy, double *linear)
@@ -355,27 +355,63 @@ static double nearness(const float *z, Py_ssize_t width, const float *near, Py_s
         if (r < rows - 1 && last > best)
             best = last;
     }
-    away = squared - 2.0 * last + numbers[11];
+    away = squared - 2.0 * last + numbers[12];
     away = log1p(away > 0.0 ? away : 0.0);
     return numbers[7] * log(norm) + numbers[8] * best / norm +
            numbers[9] * (away < numbers[10] ? away : numbers[10]);
 }
 
-/* score(row, linear, pooled, projection, shift, near, numbers, top) -> one answer's score: see `judge` in
-   trust/scores.py, which says what the arguments are. Without pooled vectors four of them are empty. */
+/* Whether the bit of a piece of six bytes and of a class is set; a table has a power of two of bytes. */
+static int is_held(const uint8_t *bits, size_t bytes, uint64_t piece, int place)
+{
+    uint32_t x = (uint32_t)(piece * 0x9E3779B97F4A7C15u >> 32) ^ (uint32_t)(place + 1) * 0x9E3779B1u;
+    x = (x ^ x >> 16) * 0x85EBCA6Bu;
+    x = (x ^ x >> 13) * 0xC2B2AE35u;
+    x ^= x >> 16;
+    return bits[(x >> 3) & (bytes - 1)] >> (x & 7) & 1;
+}
+
+/* The share of a text's pieces that a class knows: `familiar` in trust/words.py. */
+static double familiar(const uint8_t *bits, size_t bytes, const char *text, Py_ssize_t size, int place)
+{
+    const uint64_t six = 0xFFFFFFFFFFFFu;
+    uint64_t piece = ' ';
+    int length = 1, count = 0, held = 0;
+    for (Py_ssize_t i = 0; i <= size; i++) {
+        uint8_t c = i < size ? (uint8_t)text[i] : ' ';
+        if (c >= 'A' && c <= 'Z')
+            c |= 0x20;
+        if (c < '0' || (c > '9' && c < 'a') || (c > 'z' && c < 0x80))
+            c = ' ';
+        if (c == ' ' && (piece & 0xFF) == ' ')
+            continue;
+        piece = (piece << 8 | c) & six;
+        if (++length >= 6) {
+            count++;
+            held += is_held(bits, bytes, piece, place);
+        }
+    }
+    return count ? (double)held / count : 0.0;
+}
+
+/* score(row, linear, pooled, projection, shift, near, numbers, bits, top, best, text) -> one answer's score: see
+   `judge` in trust/scores.py, which says what the arguments are. Without pooled vectors four of them are empty. */
 static PyObject *score(PyObject *module, PyObject *args)
 {
     Py_buffer b[JUDGED];
+    PyObject *text, *made = NULL;
     double top, entropy, linear, odds, total = 0.0;
     float z[JUDGED_WIDTH];
+    int best;
     (void)module;
-    if (!PyArg_ParseTuple(args, "y*y*y*y*y*y*y*d", b, b + 1, b + 2, b + 3, b + 4, b + 5, b + 6, &top))
+    if (!PyArg_ParseTuple(args, "y*y*y*y*y*y*y*y*diO", b, b + 1, b + 2, b + 3, b + 4, b + 5, b + 6, b + 7, &top, &best,
+                          &text))
         return NULL;
     const double *numbers = b[6].buf;
     Py_ssize_t classes = b[0].len / 4, features = b[2].len / 4, width = b[4].len / 4;
     int fits = b[1].len == b[0].len && width <= JUDGED_WIDTH && b[3].len == features * width * 4 &&
                (width ? b[5].len % (width * 4) == 0 : b[5].len == 0) && b[6].len == NUMBERS * 8 &&
-               numbers[4] >= 0.0 && numbers[4] < (double)classes;
+               (b[7].len & (b[7].len - 1)) == 0 && numbers[4] >= 0.0 && numbers[4] < (double)classes;
     if (fits) {
         const float *row = b[0].buf;
         float rejected = row[(Py_ssize_t)numbers[4]];
@@ -388,6 +424,13 @@ static PyObject *score(PyObject *module, PyObject *args)
             project(b[2].buf, features, b[3].buf, b[4].buf, width, z);
             total += nearness(z, width, b[5].buf, b[5].len / 4 / width, numbers);
         }
+        if (b[7].len) {
+            Py_ssize_t size;
+            const char *bytes = utf8_of(text, &size, &made);
+            if (bytes)
+                total += numbers[11] * familiar(b[7].buf, (size_t)b[7].len, bytes, size, best);
+            Py_XDECREF(made);
+        }
     }
     for (int i = 0; i < JUDGED; i++)
         PyBuffer_Release(b + i);
@@ -395,11 +438,13 @@ static PyObject *score(PyObject *module, PyObject *args)
         PyErr_SetString(PyExc_ValueError, "the arrays of the score don't fit each other");
         return NULL;
     }
+    if (PyErr_Occurred())
+        return NULL;
     return PyFloat_FromDouble(total);
 }
 
 static PyMethodDef functions[] = {
-    {"score", score, METH_VARARGS, "score(row, linear, pooled, projection, shift, near, numbers, top) -> one score"},
+    {"score", score, METH_VARARGS, "one answer's score: see trust/scores.py"},
     {"instructions", instructions, METH_NOARGS, "the set of instructions in use"},
     {"use", use, METH_O, "use(name) -> whether this processor has that set of instructions; it is used from now on"},
     {NULL, NULL, 0, NULL},

@@ -22,11 +22,18 @@ HEADS: Final = ("classifier.weight", "classifier.bias", "head_weight", "head_bia
 
 
 def write(
-    folder: Path, student: Student, *, recipe_yaml: str, extra: Mapping[str, Any], trained_on: Array | None = None
+    folder: Path,
+    student: Student,
+    *,
+    recipe_yaml: str,
+    extra: Mapping[str, Any],
+    trained_on: Array | None = None,
+    bits_B: Array | None = None,
 ) -> None:
     """Write every file of a kin into `folder`, which exists; `extra` is merged into minikin.json.
 
-    `trained_on` holds 64-bit hashes of the rows that the build learned or chose from, so that nobody certifies on them.
+    `trained_on` holds 64-bit hashes of the rows that the build learned or chose from, so that nobody certifies on them;
+    `bits_B` is the table of their words by class (see trust/words.py).
 
     The temperature is folded into the classifier, so that every reader of the folder (transformers, ONNX
     Runtime, numpy) gives the calibrated probabilities. Same student, same bytes.
@@ -42,7 +49,8 @@ def write(
         _write_static(folder, cooled)
     atomic.write_text(folder / "recipe.yaml", recipe_yaml)
     if trained_on is not None:
-        atomic.write_bytes(folder / manifest.TRAINED_ON, tensors.of_hashes(trained_on))
+        words = {} if bits_B is None else {"bits_B": bits_B}
+        atomic.write_bytes(folder / manifest.TRAINED_ON, tensors.of_hashes(trained_on, **words))
     reason = kernel.why_not(cooled)
     if reason is None:
         atomic.write_bytes(folder / KERNEL, kernel.kernel_file(cooled, pair=pair))

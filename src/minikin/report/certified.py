@@ -51,6 +51,7 @@ def section(certificate: Mapping[str, Any]) -> dict[str, Any]:
     names = {
         "max_probability": "largest probability",
         "nearest_neighbour": "nearest neighbour",
+        "familiar_words": "familiar words",
         "mean": "mean log-probability",
         "least": "least log-probability",
         "length": "length",

@@ -33,7 +33,7 @@ class Engine(Protocol):
 class Guard(Protocol):
     """What a certificate says of single answers (see trust/guard.py)."""
 
-    def one(self, row_C: Array, pooled_F: Array | None, best: int, top: float) -> str:
+    def one(self, row_C: Array, pooled_F: Array | None, best: int, top: float, text: str) -> str:
         """Why the certificate does not cover an answer; '' when it does."""
         ...
 
@@ -97,7 +97,7 @@ class Kin:
         given = (checked(texts, self.manifest.pair),)
         if self.guard is not None:
             rows_1C, pooled_1F, cut = self._engine.both(given)
-            return self._guarded(self.guard, rows_1C[0], pooled_1F[0], cut[0])
+            return self._guarded(self.guard, rows_1C[0], pooled_1F[0], cut[0], given[0])
         rows_1C, cut = self._engine.answer(given)
         return self._answer(rows_1C[0], cut[0])
 
@@ -133,7 +133,7 @@ class Kin:
             return []
         if (guard := self.guard) is not None:
             rows_NC, pooled_NF, cut_N = self._engine.both(given)
-            return [self._guarded(guard, *row) for row in zip(rows_NC, pooled_NF, cut_N, strict=True)]
+            return [self._guarded(guard, *row) for row in zip(rows_NC, pooled_NF, cut_N, given, strict=True)]
         rows_NC, cut_N = self._engine.answer(given)
         return [self._answer(row_C, cut) for row_C, cut in zip(rows_NC, cut_N, strict=True)]
 
@@ -142,11 +142,11 @@ class Kin:
         probabilities = Probabilities(self._places, row_C)
         return Answer(self.manifest.labels[best], float(row_C[best]), probabilities, cut)
 
-    def _guarded(self, guard: Guard, row_C: Array, pooled_F: Array, cut: bool) -> Answer:
+    def _guarded(self, guard: Guard, row_C: Array, pooled_F: Array, cut: bool, parts: tuple[str, ...]) -> Answer:
         """Answer, and say whether the certificate covers it, or why not."""
         best = int(row_C.argmax())
         top = float(row_C[best])
-        reason = guard.one(row_C, pooled_F, best, top)
+        reason = guard.one(row_C, pooled_F, best, top, "\n".join(parts) if self.manifest.pair else parts[0])
         probabilities = Probabilities(self._places, row_C)
         label, some = self.manifest.labels[best], guard.candidates(row_C)
         return Answer(label, top, probabilities, cut, False, not reason, reason, some)

@@ -14,11 +14,11 @@ import numpy as np
 
 from minikin.base import atomic, digest, tensors
 from minikin.base.errors import KinError
-from minikin.base.manifest import CERTIFICATE, SCORER, Manifest
+from minikin.base.manifest import CERTIFICATE, SCORER, TRAINED_ON, Manifest
 from minikin.base.types import Array
 from minikin.equations import drift
 from minikin.trust.certify import Certified, Method
-from minikin.trust.scores import Scorer, Space
+from minikin.trust.scores import FAMILIAR, Scorer, Space
 from minikin.trust.verdicts import WritingScorer
 
 SCHEMA_VERSION = 1
@@ -61,6 +61,8 @@ def write(
     A kill between the two leaves a scorer that no certificate names, and the old certificate void.
     """
     arrays = scorer_arrays(found)
+    if found.scorer.familiar:
+        arrays["bits_B"] = tensors.read(folder / TRAINED_ON)[0]["bits_B"]
     blob = tensors.save(arrays)
     value: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
@@ -228,7 +230,7 @@ def scorer_of(value: Mapping[str, Any], arrays: Mapping[str, Array], labels: Seq
         space = Space(**parts, farthest=float(value["farthest"]))
     reject = -1 if value["reject"] is None else list(labels).index(value["reject"])
     kind = WritingScorer if value["task"] == "generate" else Scorer
-    scorer = kind(weights_K, intercept, reject, space)
+    scorer = kind(weights_K, intercept, reject, space, FAMILIAR[0] in value["score"]["parts"])
     if scorer.weights_K.shape != (len(scorer.names),):
         raise ValueError("the weights don't fit the parts of the score")
     return scorer

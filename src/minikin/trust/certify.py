@@ -27,6 +27,9 @@ FIT_SHARE = 0.3
 GRID = 50
 """Thresholds to walk: each is a look at the labels, and a walk ends at the first unlucky one."""
 
+EARLIER = 0.8
+"""A walk starts where this share of the answers is given that the strongest evidence allows."""
+
 SLACK = 1e-3
 """Thresholds lie so far below the scores that gave them: the same text, asked alone and so rounded otherwise, stays
 on the same side."""
@@ -39,13 +42,17 @@ USUAL_REJECTS = ("oos", "out_of_scope", "out-of-scope", "out of scope", "reject"
 
 @dataclass(frozen=True)
 class Labelled:
-    """Answers to N labelled texts: probabilities, pooled vectors if any, labels (−1: the kin has none), groups."""
+    """Answers to N labelled texts: probabilities, pooled vectors if any, labels (−1: the kin has none), groups.
+
+    `familiar_N` is the share of each text that is familiar, where the kin carries a table of that (see words.py).
+    """
 
     probabilities_NC: Array
     pooled_NF: Array | None
     labels_N: Array
     reject: int = -1
     groups_N: Array | None = None
+    familiar_N: Array | None = None
 
     def __len__(self) -> int:
         return len(self.labels_N)
@@ -57,9 +64,9 @@ class Labelled:
         return np.asarray((self.probabilities_NC.argmax(1) != self.labels_N) | out_N)
 
     @property
-    def given(self) -> tuple[Array, Array | None]:
+    def given(self) -> tuple[Array, Array | None, Array | None]:
         """What a score is made of."""
-        return self.probabilities_NC, self.pooled_NF
+        return self.probabilities_NC, self.pooled_NF, self.familiar_N
 
     @property
     def strata_N(self) -> Array:
@@ -72,9 +79,9 @@ class Labelled:
 
     def take(self, rows: Array) -> Labelled:
         """The examples at `rows`."""
-        pooled_NF = None if self.pooled_NF is None else self.pooled_NF[rows]
-        groups_N = None if self.groups_N is None else self.groups_N[rows]
-        return Labelled(self.probabilities_NC[rows], pooled_NF, self.labels_N[rows], self.reject, groups_N)
+        more = (self.pooled_NF, self.groups_N, self.familiar_N)
+        pooled_NF, groups_N, familiar_N = (None if values is None else values[rows] for values in more)
+        return Labelled(self.probabilities_NC[rows], pooled_NF, self.labels_N[rows], self.reject, groups_N, familiar_N)
 
 
 @dataclass(frozen=True)
@@ -251,16 +258,17 @@ def fit_scorer(fitting: Labelled | Verdicts) -> Scorer:
 
 
 def walk_of(scorer: Scorer, fitting: Labelled | Verdicts, alpha: float) -> tuple[Array, int]:
-    """The grid, and where its walk starts: at the threshold with the strongest evidence on the fitting part.
+    """The grid, and where its walk starts: a little stricter than the strongest evidence on the fitting part.
 
     Both are fixed before a label of the certifying part is looked at. A walk from the strictest threshold would end
-    at the first unlucky error among its few answers.
+    at the first unlucky error among its few answers, one from the strongest evidence, which is that of the labels that
+    the score was fitted to, now and then at its very first step.
     """
     scores_N = scorer.scores(*fitting.given)
     grid_J = risk.grid(scores_N[scores_N > REJECTED], GRID) - SLACK
     errors_J, answered_J = risk.counts(scores_N, fitting.wrong_N, grid_J)
     tails = [cdf(int(k), int(n), alpha) for k, n in zip(errors_J, answered_J, strict=True)]
-    return grid_J, int(np.argmin(tails))
+    return grid_J, int(np.argmax(answered_J >= EARLIER * answered_J[int(np.argmin(tails))]))
 
 
 def labels_missing(have: int, alpha: float, delta: float, groups: int = 1, method: Method = "ltt") -> int:

@@ -57,6 +57,8 @@ def separation(scorer: Scorer, labelled: Labelled, scores_N: Array) -> dict[str,
     if scorer.space is not None and labelled.pooled_NF is not None:
         near_NK = scorer.space.parts(labelled.pooled_NF[given_N], p_NC.argmax(1))
         columns |= {"nearest_neighbour": near_NK[:, 1], "mahalanobis": -near_NK[:, 2]}
+    if labelled.familiar_N is not None:
+        columns["familiar_words"] = labelled.familiar_N[given_N]
     columns["combined"] = scores_N[given_N]
     return {
         name: {"wrong": auroc(column_N, right_N), "out_of_scope": auroc(column_N, inside_N)}
@@ -76,7 +78,7 @@ def calibrations(scorer: Scorer, fitting: Labelled, certifying: Labelled) -> dic
     found["as it is"] = metrics.ece(certifying.probabilities_NC.max(1), right_N)
     found["temperature"] = metrics.ece(calibration.softmax(theirs, temperature).max(1), right_N)
     found["isotonic"] = metrics.ece(np.interp(certifying.probabilities_NC.max(1), places, heights), right_N)
-    scores_N = scorer.scores(certifying.probabilities_NC, certifying.pooled_NF)
+    scores_N = scorer.scores(*certifying.given)
     found["score"] = metrics.ece(chance(scores_N), right_N)
     return {**found, "fitted_temperature": temperature}
 

@@ -17,12 +17,13 @@ from minikin.base import manifest as manifests
 from minikin.base.errors import KinError
 from minikin.base.extras import extension
 from minikin.base.manifest import CERTIFICATE, SCORER, Manifest
-from minikin.base.types import Array
+from minikin.base.types import Array, Text
 from minikin.base.writing import Completion
 from minikin.equations.risk import prediction_sets
 from minikin.trust import certificate
-from minikin.trust.scores import REJECTED, Quick, Scorer
+from minikin.trust.scores import NOTHING, REJECTED, Quick, Scorer
 from minikin.trust.verdicts import parts_of
+from minikin.trust.words import familiar
 
 BELOW = "its score is below the certified threshold"
 NAMELESS = "the certificate is by group, and no group was given"
@@ -45,6 +46,7 @@ class Guard:
         self.calibration_scores_N: Array = np.zeros(0)
         self._expires_s, self._one = 0.0, float("inf")
         self._quick: Quick | None = None
+        self._bits_B = NOTHING
         self._sets_C: Array | None = None
         self._labels: tuple[str, ...] = ()
         self._reject_reason = ""
@@ -98,15 +100,21 @@ class Guard:
         return guard
 
     def decide(
-        self, probabilities_NC: Array, pooled_NF: Array | None, groups: Sequence[str] | None = None
+        self,
+        probabilities_NC: Array,
+        pooled_NF: Array | None,
+        texts: Sequence[Text],
+        groups: Sequence[str] | None = None,
     ) -> tuple[Array, Array]:
-        """Scores (N,), NaN while void, and which answers (N,) the certificate covers.
+        """Scores (N,), NaN while void, and which answers (N,) to the texts the certificate covers.
 
         `groups` names the group of each text, where the certificate is by group.
         """
         if self.scorer is None or self.state == "void":
             return np.full(len(probabilities_NC), np.nan), np.zeros(len(probabilities_NC), bool)
-        scores_N = self.scorer.scores(np.asarray(probabilities_NC), pooled_NF)
+        p_NC = np.asarray(probabilities_NC)
+        familiar_N = familiar(self._bits_B, texts, p_NC.argmax(1)) if self.scorer.familiar else None
+        scores_N = self.scorer.scores(p_NC, pooled_NF, familiar_N)
         accept_N = scores_N >= self.thresholds(len(scores_N), groups)
         return scores_N, accept_N & (scores_N > REJECTED)
 
@@ -120,11 +128,14 @@ class Guard:
         of = {name: np.inf if row is None else row["lambda"] for name, row in rows.items()}
         return np.array([of.get(str(group), np.inf) for group in groups], np.float64)
 
-    def one(self, row_C: Array, pooled_F: Array | None, best: int, top: float) -> str:
-        """Why the certificate does not cover one answer (label `best`, probability `top`); '' when it does."""
+    def one(self, row_C: Array, pooled_F: Array | None, best: int, top: float, text: str) -> str:
+        """Why the certificate does not cover one answer (label `best`, probability `top`); '' when it does.
+
+        `text` is what was asked, a pair as `words.joined`.
+        """
         if self.reason or self._quick is None or time.time() >= self._expires_s:
             return not_standing(self.state, self.reason)
-        score = self._quick.score(row_C, pooled_F, best, top)
+        score = self._quick.score(row_C, pooled_F, best, top, text)
         if score >= self._one:
             return ""
         if score == REJECTED:
@@ -133,7 +144,7 @@ class Guard:
 
     def written(self, completion: Completion) -> str:
         """Why the certificate does not cover what was written; '' when it does."""
-        scores_N, accept_N = self.decide(np.array([parts_of(completion)]), None)
+        scores_N, accept_N = self.decide(np.array([parts_of(completion)]), None, [""])
         return "" if accept_N[0] else self.why(float(scores_N[0]))
 
     def candidates(self, row_C: Array) -> tuple[str, ...]:
@@ -162,8 +173,11 @@ class Guard:
         """Everything that an answer needs, worked out once."""
         assert self.scorer is not None
         self.calibration_scores_N = np.asarray(arrays["scores_N"])
+        if self.scorer.familiar:
+            self._bits_B = arrays["bits_B"]
+            familiar(self._bits_B, [], np.zeros(0))  # refuses what is no table
         if self.value["task"] == "classify":
-            self._quick = Quick(self.scorer, len(labels), extension())
+            self._quick = Quick(self.scorer, len(labels), extension(), self._bits_B)
         if (sets := self.value.get("sets")) is not None:
             self._sets_C = np.array([np.inf if q is None else q for q in sets["quantiles"]], np.float64)
             if self._sets_C.shape != (len(labels),):

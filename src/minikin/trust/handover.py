@@ -43,7 +43,11 @@ class Guard(Protocol):
         ...
 
     def decide(
-        self, probabilities_NC: Array, pooled_NH: Array | None, groups: Sequence[str] | None = None
+        self,
+        probabilities_NC: Array,
+        pooled_NH: Array | None,
+        texts: Sequence[Text],
+        groups: Sequence[str] | None = None,
     ) -> tuple[Array, Array]:
         """Return scores (N,), higher being surer, and which answers (N,) the certificate covers."""
         ...
@@ -60,7 +64,11 @@ class NoGuard:
     reason = MISSING
 
     def decide(
-        self, probabilities_NC: Array, pooled_NH: Array | None, groups: Sequence[str] | None = None
+        self,
+        probabilities_NC: Array,
+        pooled_NH: Array | None,
+        texts: Sequence[Text],
+        groups: Sequence[str] | None = None,
     ) -> tuple[Array, Array]:
         """Accept nothing."""
         return probabilities_NC.max(-1), np.zeros(len(probabilities_NC), bool)
@@ -193,7 +201,7 @@ class HandOver:
     def _local(self, texts: list[Text], groups: list[str] | None) -> tuple[list[Answer], Array, list[str]]:
         """What the small model says, which of it may be answered, and why not the rest."""
         found = said(self.small, texts)
-        scores_N, accept_N = self.guard.decide(*found.given, groups)
+        scores_N, accept_N = self.guard.decide(*found.given, texts, groups)
         state, reason = self.state
         if self.watch is not None and self.guard.state == CERTIFIED:
             self.watch.seen(scores=scores_N)

@@ -51,13 +51,13 @@ class KinLarge:
         probabilities_NC, pooled_NH = at_once(texts) if at_once else (self.runtime.probabilities(texts), None)
         accept_N, why = np.ones(len(texts), bool), ""
         if self.guard is not None:
-            accept_N, why = self._accepted(np.asarray(probabilities_NC), pooled_NH)
+            accept_N, why = self._accepted(np.asarray(probabilities_NC), pooled_NH, texts)
         return [self._reply(row_C, bool(ok), why) for row_C, ok in zip(probabilities_NC, accept_N, strict=True)]
 
-    def _accepted(self, probabilities_NC: Array, pooled_NH: Array | None) -> tuple[Array, str]:
+    def _accepted(self, probabilities_NC: Array, pooled_NH: Array | None, texts: Sequence[Text]) -> tuple[Array, str]:
         if self.guard.state != "certified":
             return np.zeros(len(probabilities_NC), bool), f"{self.name} has no valid certificate: {self.guard.reason}"
-        return self.guard.decide(probabilities_NC, pooled_NH)[1], f"{self.name} is not sure enough"
+        return self.guard.decide(probabilities_NC, pooled_NH, texts)[1], f"{self.name} is not sure enough"
 
     def _reply(self, row_C: Array, accepted: bool, why: str) -> Reply:
         best = int(row_C.argmax())

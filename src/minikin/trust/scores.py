@@ -1,4 +1,4 @@
-"""One score for each answer: how likely it is right, from the kin's probabilities and its pooled vectors.
+"""One score for each answer: how likely it is right, from the kin's probabilities, words and pooled vectors.
 
 N answers, C classes, F pooled features, Q projected ones, M reference rows, K parts of the score.
 """
@@ -15,6 +15,7 @@ import numpy as np
 
 from minikin.base.types import Array
 from minikin.equations.logistic import fit_logistic
+from minikin.trust.words import familiar
 
 REJECTED = -1e6
 """Score of an answer that names the reject class: it is never given."""
@@ -28,6 +29,7 @@ RIDGE = 10.0
 
 CHEAP = ("log_odds", "entropy", "energy", "log_odds²")
 REJECTS = ("reject", "reject²", "log_odds·reject")
+FAMILIAR = ("familiar_words",)
 NEAR = ("length", "neighbour", "mahalanobis")
 
 
@@ -109,42 +111,57 @@ class Scorer:
     intercept: float
     reject: int
     space: Space | None
+    familiar: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
         """What the parts are, in the order of the weights."""
-        return CHEAP + (REJECTS if self.reject >= 0 else ()) + (NEAR if self.space is not None else ())
+        wanted = ((REJECTS, self.reject >= 0), (FAMILIAR, self.familiar), (NEAR, self.space is not None))
+        return sum((names for names, there in wanted if there), CHEAP)
 
     @classmethod
     def fit(
-        cls, probabilities_NC: Array, pooled_NF: Array | None, labels_N: Array, right_N: Array, reject: int = -1
+        cls,
+        probabilities_NC: Array,
+        pooled_NF: Array | None,
+        familiar_N: Array | None,
+        labels_N: Array,
+        right_N: Array,
+        reject: int = -1,
     ) -> Scorer:
-        """Fit on labelled answers, each scored without itself; pooled vectors may be missing.
+        """Fit on labelled answers, each scored without itself; pooled vectors and shares of words may be missing.
 
-        `labels_N` holds −1 for what the kin has no label for, and `reject` is the place of the reject class (−1:
-        none). Raises ValueError when no answer is right, or a number is not finite.
+        `familiar_N` is what `words.familiar` says of the answers, `labels_N` holds −1 for what the kin has no label
+        for, and `reject` is the place of the reject class (−1: none). Raises ValueError when no answer is right, or a
+        number is not finite.
         """
         inside_N = np.where(labels_N == reject, -1, labels_N)
         answers_N = probabilities_NC.argmax(1)
-        space, near = None, []
+        parts, space = [probability_parts(probabilities_NC, reject)], None
+        if familiar_N is not None:
+            parts.append(familiar_N[:, None])
         if pooled_NF is not None and (inside_N >= 0).sum() > 1:
             space = Space.of(pooled_NF, inside_N, probabilities_NC.shape[1])
             own_N = np.full(len(inside_N), -1)
             known = np.flatnonzero(inside_N >= 0)
             own_N[known[np.argsort(inside_N[known], kind="stable")]] = np.arange(len(known))
-            near = [space.parts(pooled_NF, answers_N, own_N)]
-        parts_NK = np.concatenate([probability_parts(probabilities_NC, reject), *near], axis=1)
+            parts.append(space.parts(pooled_NF, answers_N, own_N))
+        parts_NK = np.concatenate(parts, axis=1)
         given_N = answers_N != reject
         if given_N.any() and right_N[given_N].all():
             # nothing to learn from: the largest probability orders the answers
-            return cls(np.eye(parts_NK.shape[1])[0], 0.0, reject, space)
+            return cls(np.eye(parts_NK.shape[1])[0], 0.0, reject, space, familiar_N is not None)
         weights_K, intercept = fit_logistic(parts_NK[given_N], right_N[given_N], RIDGE)
-        return cls(weights_K, intercept, reject, space)
+        return cls(weights_K, intercept, reject, space, familiar_N is not None)
 
-    def scores(self, probabilities_NC: Array, pooled_NF: Array | None) -> Array:
+    def scores(self, probabilities_NC: Array, pooled_NF: Array | None, familiar_N: Array | None = None) -> Array:
         """Scores (N,) in float64; `REJECTED` for the reject class, NaN where a number is not finite."""
         answers_N = probabilities_NC.argmax(1)
         parts = [probability_parts(probabilities_NC, self.reject)]
+        if self.familiar:
+            if familiar_N is None:
+                raise ValueError("this score needs the texts")
+            parts.append(familiar_N[:, None])
         if self.space is not None:
             if pooled_NF is None:
                 raise ValueError("this score needs the pooled vectors")
@@ -177,7 +194,7 @@ class Quick:
     All that doesn't depend on the answer is laid out once, class by class, so that one call of C is left.
     """
 
-    def __init__(self, scorer: Scorer, classes: int, compiled: Any = None) -> None:
+    def __init__(self, scorer: Scorer, classes: int, compiled: Any = None, bits_B: Array = NOTHING) -> None:
         w, self._reject = scorer.weights_K, scorer.reject
         self._judge: Callable[..., float] = getattr(compiled, "score", None) or judge
         self._linear_C = np.full(classes, -w[2] / classes, np.float32)
@@ -187,6 +204,8 @@ class Quick:
             squares = [w[5], w[6]]
         self._near: list[Array] = [NOTHING] * classes
         self._projection_FQ, self._shift_Q = NOTHING, NOTHING
+        self._bits_B = bits_B
+        words = w[scorer.names.index(*FAMILIAR)] if scorer.familiar else 0.0
         near, squares_C = [0.0] * 4, np.zeros(classes)
         self._space = scorer.space
         if (space := scorer.space) is not None:
@@ -197,11 +216,11 @@ class Quick:
             means = zip(bounds, space.means_CQ, strict=True)
             self._near = [np.vstack([unit_MQ[a:b], m]).astype(np.float32) if b > a else NOTHING for (a, b), m in means]
             near, squares_C = [*w[-3:], space.farthest], (space.means_CQ.astype(np.float64) ** 2).sum(1)
-        fixed = [scorer.intercept, w[0], w[1], w[3], float(max(scorer.reject, 0)), *squares, *near]
+        fixed = [scorer.intercept, w[0], w[1], w[3], float(max(scorer.reject, 0)), *squares, *near, words]
         self._numbers = [np.array([*fixed, square], np.float64) for square in squares_C]
 
-    def score(self, row_C: Array, pooled_F: Array | None, best: int, top: float) -> float:
-        """Score of one row of float32 probabilities whose largest is `top`, at `best`."""
+    def score(self, row_C: Array, pooled_F: Array | None, best: int, top: float, text: str) -> float:
+        """Score of one row of float32 probabilities whose largest is `top`, at `best`; `text` as `words.joined`."""
         if best == self._reject:
             return REJECTED
         if self._space is None:
@@ -209,7 +228,8 @@ class Quick:
         elif pooled_F is None:
             return math.nan
         near_RQ, numbers = self._near[best], self._numbers[best]
-        return self._judge(row_C, self._linear_C, pooled_F, self._projection_FQ, self._shift_Q, near_RQ, numbers, top)
+        vectors = (pooled_F, self._projection_FQ, self._shift_Q, near_RQ)
+        return self._judge(row_C, self._linear_C, *vectors, numbers, self._bits_B, top, best, text)
 
 
 def judge(
@@ -220,20 +240,26 @@ def judge(
     shift_Q: Array,
     near_RQ: Array,
     numbers: Array,
+    bits_B: Array,
     top: float,
+    best: int,
+    text: str,
 ) -> float:
     """One answer's score, as the function `score` in kernel/python.c.
 
     `near_RQ` are the unit vectors of the labelled examples of the class answered, and its mean. `numbers` are the
     intercept; weights of log-odds, entropy and squared log-odds; the reject class's place, and the weights of its
-    square and product; weights of length, neighbour and Mahalanobis distance, the farthest, and the mean's square.
+    square and product; weights of length, neighbour and Mahalanobis distance, the farthest, the weight of the share of
+    words, and the mean's square.
     """
     intercept, odd, entropy, square, reject, rejects, product, *near = numbers.tolist()
-    length, similar, mahalanobis, far, mean = near
+    length, similar, mahalanobis, far, words, mean = near
     log_C = np.log(np.maximum(row_C, np.float32(LEAST)))
     odds, r = math.log(max(top, LEAST)) - math.log(max(1.0 - top, QUIET_ODDS)), float(log_C[int(reject)])
     total = intercept + odds * (odd + square * odds + product * r) + rejects * r * r
     total += entropy * float(row_C.dot(log_C)) + float(linear_C.dot(log_C))
+    if len(bits_B):
+        total += words * float(familiar(bits_B, [text], np.array([best]))[0])
     if not len(shift_Q):
         return float(total)
     z_Q = pooled_F.dot(projection_FQ) - shift_Q

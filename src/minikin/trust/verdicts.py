@@ -59,8 +59,8 @@ class WritingScorer(Scorer):
         """What the parts are, in the order of the weights."""
         return PARTS
 
-    def scores(self, given_NK: Array, pooled_NF: Array | None = None) -> Array:
-        """Scores (N,) of parts (N, K); there are no pooled vectors."""
+    def scores(self, given_NK: Array, pooled_NF: Array | None = None, familiar_N: Array | None = None) -> Array:
+        """Scores (N,) of parts (N, K), of which alone they are made."""
         return np.asarray(given_NK @ self.weights_K + self.intercept)
 
 
