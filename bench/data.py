@@ -44,14 +44,14 @@ def clinc150_oos(split: str) -> Rows:
     """The same with its out-of-scope texts as a class; `pool` is everything that is not for training.
 
     The published split has 100 of them for training, as many as an intent has and very few for everything else that
-    people may say: `train` has 1,000 short instructions of Alpaca beside them that resemble no intent.
+    people may say: `train` has 2,000 short instructions of Alpaca beside them that resemble no intent.
     """
     rows = json.loads((source("clinc150") / "data_full.json").read_text(encoding="utf-8"))
     parts = {"train": ("train", "oos_train"), "test": ("test", "oos_test")}
     for part in parts.get(split, ("val", "oos_val", "test", "oos_test")):
         yield from ((text, label) for text, label in rows[part])
     if split == "train":
-        yield from ((text, "oos") for text in strangers([text for text, _ in rows["train"]], 1_000))
+        yield from ((text, "oos") for text in strangers([text for text, _ in rows["train"]], 2_000))
 
 
 QUESTIONS = ("what", "who", "when", "where", "why", "how", "which", "is", "are", "can", "could", "do", "does", "should")

@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 # OpenMP's idle threads spin by default. Beside any other work on the machine that made a training step five to
-# ten times slower (LOG.md); waiting costs nothing measurable. Must be set before torch is loaded.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# ten times slower; sleeping at once costs small models half of what a second thread gains on an idle one (LOG.md).
+# So they wait a moment only where a core is free. Must be set before torch is loaded.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    if hasattr(os, "getloadavg") and os.getloadavg()[0] <= (os.cpu_count() or 1) - 1:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 _HOMES = {
     "Answer": "minikin.base.types",

@@ -113,6 +113,7 @@ def test_compare_tells_the_better_one(say, kin, other, test_file):
         (("bench", "KIN", "--on", "nowhere.txt"), "nowhere.txt"),
         (("bench", "KIN", "--teacher", "x"), "--teacher"),
         (("run", "SORTS", "x", "--draft", "KIN"), "--draft is for one that writes"),
+        (("bench", "SORTS", "--prompt-tokens", "8"), "--prompt-tokens is for one that writes. Leave it out."),
         (("run", "KIN", "x", "--all"), "writes: --all is for one that sorts texts. Leave it out."),
         (("run", "KIN", "x", "--draft", "SORTS"), "sorts texts"),
         (("run", "KIN", "x", "--draft", "KIN", "--engine", "torch"), "helps llama.cpp only"),

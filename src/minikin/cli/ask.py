@@ -7,7 +7,6 @@ from typing import Annotated, Final
 
 import typer
 
-from minikin.base.errors import UserError
 from minikin.cli import options
 
 WRITING: Final = frozenset({"draft", "schema", "n", "temperature", "top_p", "top_k", "stop", "seed", "max_tokens"})
@@ -53,13 +52,7 @@ def run(
     from minikin.commands import write
 
     columns, writes = tuple(text_column or ()), write.writes(kin)
-    if foreign := options.given(ctx, SORTING if writes else WRITING):
-        does, other = ("writes", "sorts texts") if writes else ("sorts texts", "writes")
-        one = len(foreign) == 1
-        raise UserError(
-            f"The kin in {kin} {does}: {', '.join(foreign)} {'is' if one else 'are'} for one that {other}. "
-            f"Leave {'it' if one else 'them'} out."
-        )
+    options.refuse(ctx, SORTING if writes else WRITING, kin, writes)
     if writes:
         writing = write.How(
             schema,

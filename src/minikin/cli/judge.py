@@ -12,6 +12,7 @@ from minikin.cli import options
 
 
 def bench(
+    ctx: typer.Context,
     kin: options.Folder,
     teacher: Annotated[
         str | None, typer.Option(help="Measure this teacher (folder or Hub name) here and now too", metavar="NAME")
@@ -35,10 +36,12 @@ def bench(
     """
     from minikin.commands import measure, measure_writing, write
 
+    writes = write.writes(kin)
+    options.refuse(ctx, set() if writes else {"prompt_tokens", "new_tokens"}, kin, writes)
     ask = measure.Ask(
         teacher, on, tuple(text_column or ()), threads, engines, prompt_tokens, new_tokens, as_json=as_json
     )
-    (measure_writing if write.writes(kin) else measure).bench(kin, ask)
+    (measure_writing if writes else measure).bench(kin, ask)
 
 
 def evaluate(

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from minikin.base.errors import UserError
+
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override the recipe, e.g. budget.size_mib=1")
 ]
@@ -47,10 +49,16 @@ Confidence = Annotated[str, typer.Option(help="How sure that is to be", metavar=
 RecipePath = Annotated[Path, typer.Argument(help="The recipe")]
 
 
-def given(ctx: typer.Context, names: Set[str]) -> list[str]:
-    """Which of these parameters stand on the command line, as the options are written there."""
+def refuse(ctx: typer.Context, names: Set[str], kin: Path, writes: bool) -> None:
+    """Raise UserError for those of these parameters that stand on the command line: the other kind of kin has them."""
     typed = (p for p in ctx.command.params if p.name in names and _is_typed(ctx, p.name))
-    return [max(p.opts, key=len) for p in typed]
+    if foreign := [max(p.opts, key=len) for p in typed]:
+        does, other = ("writes", "sorts texts") if writes else ("sorts texts", "writes")
+        one = len(foreign) == 1
+        raise UserError(
+            f"The kin in {kin} {does}: {', '.join(foreign)} {'is' if one else 'are'} for one that {other}. "
+            f"Leave {'it' if one else 'them'} out."
+        )
 
 
 def _is_typed(ctx: typer.Context, name: str) -> bool:
