@@ -32,7 +32,7 @@ from common import keep, table
 from data import source
 from minikin.base.errors import UserError
 from minikin.base.types import Array, Runtime, Split
-from minikin.commands.trust import familiar_to
+from minikin.commands.trust import familiar_to, labelled_by
 from minikin.data.typo import with_one_typo
 from minikin.equations.drift import martingale, martingale_start
 from minikin.measure.baselines import tfidf
@@ -50,10 +50,10 @@ SCENARIOS = ("no drift", "out of scope 5 → 25 %", "unseen domain", "typos", "a
 
 def answers(model: Runtime, texts: list[str], labels_N: Array) -> Labelled:
     """What a model says, with its pooled vectors where it has any."""
-    p_NC, h_NF, familiar_N = np.asarray(model.probabilities(texts)), None, None
+    reject = reject_place(model.labels)
     if isinstance(model, Kin):
-        h_NF, familiar_N = model.both(texts)[1], familiar_to(model, texts, p_NC)
-    return Labelled(p_NC, h_NF, labels_N, reject_place(model.labels), familiar_N=familiar_N)
+        return labelled_by(model, texts, labels_N, reject)
+    return Labelled(np.asarray(model.probabilities(texts)), None, labels_N, reject)
 
 
 def pools(folder: Path | None) -> dict[str, Labelled]:

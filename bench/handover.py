@@ -30,7 +30,7 @@ from data import prepare
 from minikin import load
 from minikin.base.errors import CertificateError
 from minikin.base.types import Text
-from minikin.commands.trust import familiar_to
+from minikin.commands.trust import labelled_by
 from minikin.equations import risk
 from minikin.trust import evidence
 from minikin.trust.certify import Labelled, fit_scorer, reject_place, split, walk_of
@@ -51,11 +51,11 @@ def answers(folder: Path) -> Labelled:
     labels_N = np.array([places.get(row["label"], -1) for row in rows])
     started = time.perf_counter()
     texts: list[Text] = [row["text"] for row in rows]
-    p_NC, h_NF = kin.both(texts)
+    found = labelled_by(kin, texts, labels_N, reject_place(kin.labels))
     print(f"{kin!r}, {kin.engine}: {len(rows):,} texts in {time.perf_counter() - started:.1f} s")
-    familiar_N = familiar_to(kin, texts, p_NC)
-    print("familiar words: " + ("the kin has no table of them" if familiar_N is None else f"{familiar_N.mean():.1%}"))
-    return Labelled(np.asarray(p_NC), np.asarray(h_NF), labels_N, reject_place(kin.labels), familiar_N=familiar_N)
+    known_N = found.familiar_N
+    print("familiar words: " + ("the kin has no table of them" if known_N is None else f"{known_N.mean():.1%}"))
+    return found
 
 
 def hoeffding(

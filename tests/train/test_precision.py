@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification, LlamaConfig, LlamaForCausalLM
 
-from minikin.train.precision import IN_FLOAT32, in_bfloat16
+from minikin.train.precision import IN_FLOAT32, bfloat16_products
 
 CPU = torch.device("cpu")
 
@@ -39,7 +39,7 @@ def test_attention_stays_in_float32_and_the_rest_does_not(make, monkeypatch):
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
     model = make()
     exact = model(input_ids=IDS_BT, attention_mask=MASK_BT).logits
-    with in_bfloat16(model, CPU, True) as precision, precision:
+    with bfloat16_products(model, CPU, True) as precision, precision:
         rough = model(input_ids=IDS_BT, attention_mask=MASK_BT).logits
     assert seen == [(torch.float32, False)] * 4
     assert rough.dtype == torch.bfloat16
@@ -57,7 +57,7 @@ def test_an_exception_leaves_the_module_as_it_was():
         raise ValueError("a bad batch")
 
     model.register_forward_pre_hook(fail)
-    with pytest.raises(ValueError, match="a bad batch"), in_bfloat16(model, CPU, True):
+    with pytest.raises(ValueError, match="a bad batch"), bfloat16_products(model, CPU, True):
         model(input_ids=IDS_BT)
     assert seen == [IN_FLOAT32]
     assert model.config._attn_implementation == "sdpa"
@@ -65,9 +65,9 @@ def test_an_exception_leaves_the_module_as_it_was():
 
 def test_nothing_changes_in_float32_or_where_attention_is_another_one():
     model = bert()
-    with in_bfloat16(model, CPU, False) as precision, precision:
+    with bfloat16_products(model, CPU, False) as precision, precision:
         assert model.config._attn_implementation == "sdpa"
         assert model(input_ids=IDS_BT, attention_mask=MASK_BT).logits.dtype == torch.float32
     model.config._attn_implementation = "eager"
-    with in_bfloat16(model, CPU, True):
+    with bfloat16_products(model, CPU, True):
         assert model.config._attn_implementation == "eager"

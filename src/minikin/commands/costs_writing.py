@@ -37,10 +37,11 @@ class Costs:
         pieces = Tokenizer.from_str(voice.tokenizer_json).get_vocab_size()
         self.student = self._decoder(plan.shape, pieces, rows.train, recipe.train.checkpointing)
         self.its, self.teacher, self.tuning = (rows.taught or rows).train, None, None
-        self.its_tokens = _each(_used(self.its), self.its)
+        self.its_tokens, self.asking_s = _each(_used(self.its), self.its), 0.0
         if spec is not None and not spec.endpoint:
             sizes = decoders.sizes(came.config) if came else ladder.decoder(str(spec.size))
             self.teacher = self._decoder(sizes, int(came.config["vocab_size"]) if came else pieces, self.its)
+            self.asking_s = asking_s(self.teacher, len(self.its.ids_NT), self.its_tokens, self.machine)
             self.least = 0.6 if came else 1.0  # tuning stops early where the teacher came with weights
             self.tuning = learn.tuning(build, spec, came, rows) if spec.fit or not came else None
         self.control = self.teacher is not None and recipe.distil.without_teacher and not recipe.gate.skip_control
@@ -61,35 +62,29 @@ class Costs:
         """The steps with their forecast, the sum, memory and disk."""
         return [*check.summed([*self._teacher(), *self._student(), *self._measuring()]), *self._room()]
 
-    def _asking_s(self) -> float:
-        return (
-            0.0 if self.teacher is None else asking_s(self.teacher, len(self.its.ids_NT), self.its_tokens, self.machine)
-        )
-
     def _teacher(self) -> list[check.Step]:
         steps: list[check.Step] = []
         if self.teacher is not None and (how := self.tuning) is not None:
             took = training_s(self.teacher, len(self.its.ids_NT), how.epochs, how.batch, self.its_tokens, self.machine)
             steps.append(("tune", took * self.least, took, f"the teacher, {words.count(how.epochs, 'epoch')} at most"))
         if self.teacher is not None and not self.live:
-            asking = self._asking_s()
-            steps.append(
-                ("signals", asking, asking, f"its word on {int(np.asarray(self.its.learnt_NT).sum()):,} tokens")
-            )
+            learnt = int(np.asarray(self.its.learnt_NT).sum())
+            steps.append(("signals", self.asking_s, self.asking_s, f"its word on {learnt:,} tokens"))
         return steps
 
     def _student(self) -> list[check.Step]:
         steps: list[check.Step] = []
-        whats = {"distil": (1.0, "the student"), "control": (learn.CONTROL_SHARE, "the student without the teacher")}
-        for name in ("distil", "control") if self.control else ("distil",):
-            share, what = whats[name]
+        wanted = [("distil", 1.0, "the student")]
+        if self.control:
+            wanted.append(("control", learn.CONTROL_SHARE, "the student without the teacher"))
+        for name, share, what in wanted:
             rows, how = learn.lesson(self.build, self.plan, self.given, share)
             count = len(rows.train.ids_NT)
             took = training_s(
                 self.student, count, how.epochs, how.batch, self.tokens, self.machine, adapters=self.adapters
             )
             if self.live and name == "distil":
-                took += how.epochs * self._asking_s() * count / self.count
+                took += how.epochs * self.asking_s * count / self.count
                 what += ", the teacher beside it"
             steps.append((name, took, took, f"{what}, {words.count(how.epochs, 'epoch')}"))
         return steps

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from minikin.report import words
-from minikin.report.card import Columns
+from minikin.report.words import Columns
 
 SUBJECTS = {
     "teacher": "teacher",

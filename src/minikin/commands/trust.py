@@ -136,7 +136,7 @@ def _ways(kin: Kin | Author, ask: Ask) -> tuple[Callable[..., Any], Callable[...
     if ask.verdict:
         raise UserError("--verdict is for kins that write; this one sorts texts, and their labels say what is right.")
     reject = _reject(kin.labels, ask)
-    return read, lambda kin, table: labelled_by(kin, table, reject)
+    return read, lambda kin, t: labelled_by(kin, t.texts, t.labels_N, reject, t.groups_N)
 
 
 def read(source: str, kin: Kin, ask: Ask) -> Table:
@@ -172,13 +172,13 @@ def read(source: str, kin: Kin, ask: Ask) -> Table:
     return Table(texts, np.array(labels), np.array(groups) if ask.group else None, np.array(numbers))
 
 
-def labelled_by(kin: Kin, table: Table, reject: int) -> Any:
+def labelled_by(kin: Kin, texts: Sequence[Text], labels_N: Array, reject: int, groups_N: Array | None = None) -> Any:
     """Ask the kin about all texts: what `certify` and `prospects` take."""
     from minikin.trust.certify import Labelled
 
-    probabilities_NC, pooled_NF = kin.both(table.texts)
-    familiar_N = familiar_to(kin, table.texts, probabilities_NC)
-    return Labelled(probabilities_NC, pooled_NF, table.labels_N, reject, table.groups_N, familiar_N)
+    probabilities_NC, pooled_NF = kin.both(texts)
+    familiar_N = familiar_to(kin, texts, probabilities_NC)
+    return Labelled(probabilities_NC, pooled_NF, labels_N, reject, groups_N, familiar_N)
 
 
 def familiar_to(kin: Kin, texts: Sequence[Text], probabilities_NC: Array) -> Array | None:

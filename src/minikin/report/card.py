@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import yaml
 
 from minikin.report import certified, words
-from minikin.report.words import number, part
+from minikin.report.words import Columns, number, part
 
 ROWS = {
     "teacher": "Teacher",
@@ -17,8 +17,6 @@ ROWS = {
     "student_without_teacher": "Same student, no teacher",
     "tfidf": "TF-IDF + logistic regression",
 }
-Columns = Sequence[tuple[str, str, Callable[[Any], str]]]
-"""Of a table of measurements: a heading, the key of the figure, and how it is written."""
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 LABELS_SHOWN = 60

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from minikin.report import words
-from minikin.report.card import HUB_NAME, Columns, about_teacher, flat, interval, side_by_side, slug, whole
+from minikin.report.card import HUB_NAME, about_teacher, flat, interval, side_by_side, slug, whole
 from minikin.report.card import ROWS as WHO
-from minikin.report.words import number, part
+from minikin.report.words import Columns, number, part
 
 ROWS = {**WHO, "tfidf": "Answer of the nearest prompt"}
 COLUMNS: Columns = (

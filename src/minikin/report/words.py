@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 NONE = "–"
 NARROW = "\u202f"
 """No-break space between a number and its unit."""
+
+Columns = Sequence[tuple[str, str, Callable[[Any], str]]]
+"""Of a table of measurements: a heading, the key of the figure, and how it is written."""
 
 FREE = 0.9
 """A timed thread that has a core for less of the time was kept waiting by other work."""

@@ -146,7 +146,7 @@ class Kin:
         """Answer, and say whether the certificate covers it, or why not."""
         best = int(row_C.argmax())
         top = float(row_C[best])
-        reason = guard.one(row_C, pooled_F, best, top, "\n".join(parts) if self.manifest.pair else parts[0])
+        reason = guard.one(row_C, pooled_F, best, top, "\n".join(parts))
         probabilities = Probabilities(self._places, row_C)
         label, some = self.manifest.labels[best], guard.candidates(row_C)
         return Answer(label, top, probabilities, cut, False, not reason, reason, some)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from minikin.base.types import Array, Progress, no_progress
 from minikin.feed.buckets import bucketed
-from minikin.train.precision import in_bfloat16
+from minikin.train.precision import bfloat16_products
 
 LossOfBatch = Callable[[nn.Module, Array], Tensor]
 Evaluate = Callable[[nn.Module], float]
@@ -90,7 +90,7 @@ def optimise(
     with (
         torch.random.fork_rng(devices=[]),
         # not accelerate's own mixed precision: that is one for the whole process, and a student is trained otherwise
-        in_bfloat16(module, accelerator.device, settings.bfloat16) as precision,
+        bfloat16_products(module, accelerator.device, settings.bfloat16) as precision,
     ):
         torch.manual_seed(settings.seed)
         start = state.load()

@@ -27,7 +27,7 @@ AttentionMaskInterface.register(IN_FLOAT32, sdpa_mask)
 
 
 @contextmanager
-def in_bfloat16(module: nn.Module, device: torch.device, enabled: bool) -> Iterator[torch.autocast]:
+def bfloat16_products(module: nn.Module, device: torch.device, enabled: bool) -> Iterator[torch.autocast]:
     """Yield the context for forward passes of `module`; on a CPU its fused attention stays in float32 inside.
 
     PyTorch's fused attention for CPUs takes thirteen times as long backwards in bfloat16 (64 texts of 16 tokens, 6
