@@ -77,3 +77,43 @@ def test_the_same_draws_give_the_same_example() -> None:
     drawn = [exchanges.another(*rows[3], np.random.default_rng(7)) for _ in range(2)]
     assert drawn[0] == drawn[1] != None  # noqa: E711
     assert known()[0].another(*rows[3], np.random.default_rng(7)) == drawn[0]
+
+
+HOURS = ("five", "six", "seven", "eight", "nine", "ten")
+MINUTES = {"ten past": (0, 10), "twenty past": (0, 20), "ten to": (-1, 50), "twenty to": (-1, 40)}
+
+
+def clock(words: str, hour: str) -> str:
+    """`ten to six` as `05:50`."""
+    back, minute = MINUTES[words]
+    return f"{HOURS.index(hour) + 5 + back:02d}:{minute:02d}"
+
+
+def test_hours_and_minutes_of_a_time_are_exchanged_apart_and_stay_true() -> None:
+    rows = [
+        (f"wake me at {words} {hour} {tail}", json.dumps({"device": "wake", "time": clock(words, hour)}))
+        for words in MINUTES
+        for hour in HOURS
+        for tail in ("please", "today", "then")
+        if (words, hour) not in {("ten to", "nine"), ("twenty past", "six")}
+    ]
+    exchanges = Exchanges([p for p, _ in rows], [a for _, a in rows])
+    seen = {p for p, _ in rows}
+    new = {pair for prompt, answer in rows for pair in made(exchanges, prompt, answer, 40)}
+    assert {p for p, _ in new} - seen  # times never said before
+    for prompt, answer in new:
+        _, _, _, one, two, hour, _ = prompt.split()
+        assert json.loads(answer) == {"device": "wake", "time": clock(f"{one} {two}", hour)}
+
+
+def test_words_that_would_contradict_the_answer_are_no_example() -> None:
+    """Each device has its words for stopping, which stay behind when only its name is exchanged."""
+    rows = [
+        (f"{verb} the {device} in the {room}", json.dumps({"device": device, "room": room, "action": "stop"}))
+        for verb, device in (("quit", "fan"), ("halt", "washer"))
+        for room in ROOMS
+    ] * 2
+    exchanges = Exchanges([p for p, _ in rows], [a for _, a in rows])
+    for prompt, answer in rows:
+        for new_prompt, _ in made(exchanges, prompt, answer, 40):
+            assert new_prompt.split()[::2][:2] in (["quit", "fan"], ["halt", "washer"])

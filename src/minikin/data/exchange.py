@@ -8,6 +8,7 @@ decides, found by counting. Called by `steps/generate/material.py`.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,11 +26,14 @@ LIFT = 1.5
 """How much more often an answer holds the leaf when the phrase is there."""
 DEPTH = 3
 """Exchanges in one new example, at most."""
+DRAWS = 8
+"""Exchanges that are tried, at most, until one leaves prompt and answer in agreement."""
 FREQUENT = 0.01
 """A leaf of this share of the answers should have been seen beside a new value; if it never was, they don't mix."""
 
 Leaf = tuple[str, str]
-"""Path and JSON text of a scalar in an answer."""
+"""Path and JSON text of a scalar in an answer; of text with digits in it, such as a time, each run of digits by itself."""
+DIGITS = re.compile(r"(\d+)")
 SEPARATORS = ((",", ":"), (", ", ": "))
 
 
@@ -109,8 +113,12 @@ class Exchanges:
         return found
 
     def _mix(self, new: Leaf, other: Leaf) -> bool:
-        """Whether two leaves may stand in one answer: seen so, or at least the new one beside the other's path."""
-        return (new, other) in self._together if other in self._frequent else (new, other[0]) in self._beside
+        """Whether two leaves may stand in one answer: seen so, or at least the new one beside the other's path.
+
+        Parts of one value, such as hour and minute, need not have been seen together.
+        """
+        apart = new[0].partition("#")[0] != other[0].partition("#")[0]
+        return (new, other) in self._together if apart and other in self._frequent else (new, other[0]) in self._beside
 
     def _fits(self, words: list[str], start: int, length: int, phrase: str) -> bool:
         """Whether the words before and after were seen next to the new phrase's ends."""
@@ -118,6 +126,14 @@ class Exchanges:
         before = words[start - 1] if start else ""
         after = words[end] if end < len(words) else ""
         return (before, inner[0]) in self._neighbours and (inner[-1], after) in self._neighbours
+
+    def _agree(self, words: list[str], said: list[str], leaves: frozenset[Leaf], new: Leaf) -> bool:
+        """Whether the new words decide nothing else than the answer has, and still what they decided before of it."""
+        now = self._decided(said)
+        return now <= leaves and (self._decided(words) & leaves) - {new} <= now
+
+    def _decided(self, words: list[str]) -> set[Leaf]:
+        return {leaf for _, phrase in _phrases(words) for leaf in self._decides.get(phrase, ())}
 
     def another(self, prompt: str, answer: str, rng: np.random.Generator) -> tuple[str, str] | None:
         """A new example from one: up to `DEPTH` exchanges, drawn one after another; None where none is allowed.
@@ -128,15 +144,18 @@ class Exchanges:
         if told is None:
             return None
         words, value = prompt.split(), told.value
-        for done in range(int(rng.integers(1, DEPTH + 1))):
+        before = words
+        for _ in range(int(rng.integers(1, DEPTH + 1))):
             options = self.of(words, frozenset(_leaves(value)))
-            if not options:
-                if not done:
-                    return None
-                break
-            drawn = options[int(rng.integers(len(options)))]
-            words[drawn.start : drawn.start + drawn.length] = drawn.phrase.split()
-            value = _with(value, drawn.leaf)
+            for drawn in rng.permutation(len(options))[:DRAWS]:
+                one = options[int(drawn)]
+                said = [*words[: one.start], *one.phrase.split(), *words[one.start + one.length :]]
+                meant = _with(value, one.leaf)
+                if self._agree(words, said, frozenset(_leaves(meant)), one.leaf):
+                    words, value = said, meant
+                    break
+        if words is before:
+            return None
         return " ".join(words), json.dumps(value, ensure_ascii=False, separators=told.separators)
 
 
@@ -173,6 +192,8 @@ def _leaves(value: dict[str, Any], above: str = "") -> Iterator[Leaf]:
         path = f"{above}/{key}"
         if isinstance(inner, dict):
             yield from _leaves(inner, path)
+        elif isinstance(inner, str) and DIGITS.search(inner):
+            yield from ((f"{path}#{i}", part) for i, part in enumerate(DIGITS.split(inner)) if i % 2)
         elif not isinstance(inner, list):
             yield path, json.dumps(inner, ensure_ascii=False)
 
@@ -183,6 +204,12 @@ def _with(value: dict[str, Any], leaf: Leaf, above: str = "") -> dict[str, Any]:
         path = f"{above}/{key}"
         if path == leaf[0]:
             changed[key] = json.loads(leaf[1])
+        elif isinstance(inner, dict):
+            changed[key] = _with(inner, leaf, path)
+        elif leaf[0].startswith(f"{path}#"):
+            parts = DIGITS.split(inner)
+            parts[int(leaf[0].removeprefix(f"{path}#"))] = leaf[1]
+            changed[key] = "".join(parts)
         else:
-            changed[key] = _with(inner, leaf, path) if isinstance(inner, dict) else inner
+            changed[key] = inner
     return changed
