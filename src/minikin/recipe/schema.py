@@ -217,7 +217,7 @@ def default_objectives(task: str = "classify", *, taught: bool = True, grown: bo
         return [Objective(name="gold"), *read]
     if task == "generate":
         return [Objective(name="kl", weight=1.0, temperature=1.0), Objective(name="gold", weight=0.5), *read]
-    return [Objective(name="kl", weight=1.0, temperature=4.0), Objective(name="pooled", weight=1.0)]
+    return [Objective(name="kl", weight=1.0, temperature=2.0), Objective(name="pooled", weight=1.0)]
 
 
 class DistilSpec(Section):
