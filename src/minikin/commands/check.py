@@ -38,11 +38,11 @@ GATE_S = 8.0
 
 @dataclass(frozen=True)
 class Sight:
-    """What was found by looking: the data, the teacher's files, and the vocabulary that would be kept."""
+    """What was found by looking: the data, the teacher and its shape if it can be cut, and what would be kept of it."""
 
     data: Data
-    checkpoint: Any
     config: dict[str, Any]
+    shape: tuple[int, int, int, int] | None
     vocabulary: int
     tokenizer_json: str
     tokens: float
@@ -108,22 +108,21 @@ def _sight(recipe: Recipe, data: Data, checkpoint: Any) -> Sight:
     """Trim the vocabulary to a sample of the texts and measure their lengths in tokens."""
     from minikin.compress import vocabulary
     from minikin.feed.tokens import encode
-    from minikin.steps.learn import FRESH_VOCABULARY
-    from minikin.students import tokenizer
+    from minikin.steps.origins import spelt
 
     texts = data.train.texts
     rows = np.linspace(0, len(texts) - 1, min(SAMPLE_TEXTS, len(texts))).astype(int)
     sample: list[Text] = [texts[int(i)] for i in rows]
+    theirs: str | None = None
     config: dict[str, Any] = {}
-    if checkpoint is None:
-        alone = (part for text in sample for part in ((text,) if isinstance(text, str) else text))
-        source = tokenizer.learn(alone, recipe.student.vocabulary or FRESH_VOCABULARY)
-    else:
-        source = (checkpoint.folder / "tokenizer.json").read_text(encoding="utf-8")
+    if checkpoint is not None:
+        theirs = (checkpoint.folder / "tokenizer.json").read_text(encoding="utf-8")
         config = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
+    source = spelt(theirs, sample, recipe.student.vocabulary)
     trimmed, kept_ids = vocabulary.trim(source, sample, keep=recipe.student.vocabulary, fallback="scripts")
     lengths_N = encode(trimmed, sample[:2000], recipe.data.max_length).ids.lengths_N
-    return Sight(data, checkpoint, config, len(kept_ids), trimmed, float(lengths_N.mean()))
+    shape = _teacher_shape(config) if source == theirs else None
+    return Sight(data, config, shape, len(kept_ids), trimmed, float(lengths_N.mean()))
 
 
 def _teacher_shape(config: dict[str, Any]) -> tuple[int, int, int, int] | None:
@@ -143,7 +142,7 @@ def _forecast(recipe: Recipe, sight: Sight, temporary: Path, out: Console) -> No
     build = Build(recipe, Path("kin"), RunFolder(temporary / "run"), Stages(quiet=True))
     machine = measured(build.threads)
     costs = Costs(build, sight, machine)
-    candidates = candidates_of(recipe, _teacher_shape(sight.config))
+    candidates = candidates_of(recipe, sight.shape)
     sized = [(c, min(costs.size_mib(c, scheme) for scheme in c.schemes)) for c in candidates]
     limit = recipe.budget.size_mib
     fitting = [c for c, size in sized if limit is None or size <= limit * SURELY_TOO_LARGE]
@@ -197,11 +196,11 @@ class Costs:
         copies = recipe.distil.augment if recipe.teacher else 0
         self.texts = len(data.train) * (1 + copies) + len(data.unlabelled)
         self.classes = len(data.labels)
-        shape = _teacher_shape(sight.config)
         self.teacher = None
         if recipe.teacher is not None:
-            layers, hidden, _, neurons = shape or (12, int(sight.config.get("hidden_size", 768)), 12, 3072)
-            self.teacher = Shape(layers, hidden, neurons, int(sight.config.get("vocab_size", 30_000)), self.classes)
+            usual = {"num_hidden_layers": 12, "hidden_size": 768, "intermediate_size": 3072, "vocab_size": 30_000}
+            layers, hidden, neurons, pieces = (int(sight.config.get(key, value)) for key, value in usual.items())
+            self.teacher = Shape(layers, hidden, neurons, pieces, self.classes)
 
     def size_mib(self, candidate: Any, scheme: str) -> float:
         """Model and tokenizer of a candidate."""

@@ -19,7 +19,8 @@ from minikin.plan.search import Trial, halving, last_scores
 from minikin.recipe.schema import Objective
 from minikin.steps.context import Build, Material
 from minikin.steps.fit import limits_of
-from minikin.steps.learn import Roots, make, objectives_of, settings_of, train
+from minikin.steps.learn import objectives_of, settings_of, train
+from minikin.steps.origins import Roots, make
 from minikin.students import module
 from minikin.train.distil import score
 

@@ -22,7 +22,7 @@ from minikin.recipe import ladder
 from minikin.recipe.schema import Recipe
 from minikin.runtimes import open as open_kin
 from minikin.steps.context import Build
-from minikin.steps.learn import Roots, make
+from minikin.steps.origins import Roots, make
 
 MEASURE_CALLS = 120
 
