@@ -109,9 +109,9 @@ def _trial(build: Build, material: Material, base: Roots, signals: Signals, cand
     student = make(candidate, base, recipe.seed)
     layers = base.teacher_shape[0] if base.teacher_shape else 0
     simple = [o for o in recipe.distil.objectives if o.name in SIMPLE] or [Objective(name="kl")]
-    held_out = (module.tokens(student, data.validation.texts), data.validation.labels_N)
-    student = train(build, candidate, student, part, objectives_of(simple, candidate, layers), settings, held_out)
-    return score(module.to_module(student), *held_out)
+    student = train(build, student, part, objectives_of(simple, candidate, layers), settings, data.validation)
+    held_out = module.tokens(student, data.validation.texts)
+    return score(module.to_module(student), held_out, data.validation.labels_N)
 
 
 def _rows(signals: Signals, rows: Any) -> Signals:

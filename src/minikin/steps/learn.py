@@ -10,7 +10,7 @@ import numpy as np
 
 from minikin.base.errors import UserError
 from minikin.base.joined import evenly
-from minikin.base.types import Array, Encoded, Progress, Signals, Student, Text, no_progress
+from minikin.base.types import Array, Progress, Signals, Split, Student, Text, no_progress
 from minikin.compress import prune
 from minikin.equations.calibration import fit_temperature
 from minikin.plan.candidates import Candidate
@@ -74,28 +74,27 @@ def _spread(mine: int, theirs: int, name: str) -> dict[int, int]:
 
 def train(
     build: Build,
-    candidate: Candidate,
     student: Student,
     signals: Signals,
     objectives: Sequence[Objective],
     settings: Settings,
-    validation: tuple[Encoded, Array],
+    validation: Split,
     *,
     scratch: Path | None = None,
     progress: Progress = no_progress,
 ) -> Student:
     """Train one student on signals and return it; validation accuracy picks the epoch."""
     torch_module = module.to_module(student, inside=any(o.name in INSIDE for o in objectives))
-    settings = replace(settings, tolerance=tolerance(validation[1]))
+    settings = replace(settings, tolerance=tolerance(validation.labels_N))
     with threads(build.threads):
         distil(
             torch_module,
-            candidate.family,
+            student.family,
             module.tokens(student, signals.texts),
             signals,
             objectives,
             settings,
-            validation=validation,
+            validation=(module.tokens(student, validation.texts), validation.labels_N),
             widths=module.widths(student),
             scratch=scratch,
             progress=progress,
@@ -123,12 +122,10 @@ def distilled(build: Build, material: Material, base: Roots, candidate: Candidat
 
     def do(out: Path, scratch: Path, progress: Progress) -> None:
         student = make(candidate, base, settings.seed)
-        held_out = (module.tokens(student, data.validation.texts), data.validation.labels_N)
-        student = train(
-            build, candidate, student, signals, objectives, settings, held_out, scratch=scratch, progress=progress
-        )
+        how = (signals, objectives, settings, data.validation)
+        student = train(build, student, *how, scratch=scratch, progress=progress)
         if recipe.prune.keep < 1.0 and candidate.family == "encoder":
-            student = pruned(build, candidate, student, signals, objectives, settings, held_out)
+            student = pruned(build, student, *how)
         store.save(calibrated(student, data.calibration.texts, data.calibration.labels_N), out)
 
     folder = build.step("distil", "student", inputs, f"{candidate.name}, {settings.epochs} epochs", do)
@@ -137,12 +134,11 @@ def distilled(build: Build, material: Material, base: Roots, candidate: Candidat
 
 def pruned(
     build: Build,
-    candidate: Candidate,
     student: Student,
     signals: Signals,
     objectives: Sequence[Objective],
     settings: Settings,
-    validation: tuple[Encoded, Array],
+    validation: Split,
 ) -> Student:
     """Cut neurons out of a trained student and let it recover for a few epochs at a third of the rate."""
     saliency = encoder.probe(student, module.tokens(student, evenly(signals.texts, PROBE_TEXTS)))
@@ -151,7 +147,7 @@ def pruned(
     if not epochs:
         return smaller
     recovery = replace(settings, epochs=epochs, learning_rate=settings.learning_rate / 3)
-    return train(build, candidate, smaller, signals, objectives, recovery, validation)
+    return train(build, smaller, signals, objectives, recovery, validation)
 
 
 def calibrated(student: Student, texts: Sequence[Text], labels_N: Array) -> Student:
@@ -189,18 +185,8 @@ def control(build: Build, material: Material, kept: Pieces, candidate: Candidate
     def do(out: Path, scratch: Path, progress: Progress) -> None:
         found = LocalTeacher(checkpoint, data.labels, max_length, seed=build.recipe.seed)
         student = make(candidate, roots(build, data, kept, found), settings.seed)
-        held_out = (module.tokens(student, data.validation.texts), data.validation.labels_N)
-        student = train(
-            build,
-            candidate,
-            student,
-            gold_signals(material),
-            [Objective("gold")],
-            settings,
-            held_out,
-            scratch=scratch,
-            progress=progress,
-        )
+        how = (gold_signals(material), [Objective("gold")], settings, data.validation)
+        student = train(build, student, *how, scratch=scratch, progress=progress)
         store.save(calibrated(student, data.calibration.texts, data.calibration.labels_N), out)
 
     folder = build.step("control", "control", inputs, f"the same {candidate.name} without the teacher", do)
