@@ -288,7 +288,7 @@ def test_the_budget_chooses_among_all_families(project, kin, tmp_path, monkeypat
     from minikin.plan import candidates
 
     monkeypatch.setattr(candidates, "GROWN", [(1, 16, 1, 32)])
-    monkeypatch.setattr(candidates, "CUT", [(1, 16, 32), (1, 32, 32)])
+    monkeypatch.setattr(candidates, "CUT", [(1, 16, 32, 0), (1, 32, 32, 16)])
     monkeypatch.setattr(candidates, "STATIC", [(16, 0), (32, 0), (16, 3)])
     changes = {"student": {}, "budget": {"size_mib": 0.05}, "quantize": "auto"}
     mk.build(toy_recipe(project, **changes), tmp_path / "kin", run=project / "kin.run", quiet=True)

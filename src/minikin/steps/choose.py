@@ -87,11 +87,10 @@ def plan(build: Build, material: Material, base: Roots, signals: Signals, all_me
 
 
 def shortlist(fitting: Sequence[Measured]) -> list[Candidate]:
-    """The candidates worth training: the most capable of each family and start, then the next, up to four."""
-    groups: dict[tuple[str, str, bool], list[Candidate]] = {}
+    """The candidates worth training: the most capable of each kind, then the next, up to four."""
+    groups: dict[tuple[str, str, bool, bool], list[Candidate]] = {}
     for candidate in dict.fromkeys(m.candidate for m in fitting):
-        key = (candidate.family, candidate.start, candidate.window > 0)
-        groups.setdefault(key, []).append(candidate)
+        groups.setdefault(candidate.kind, []).append(candidate)
     for group in groups.values():
         group.sort(key=lambda c: -sum(c.weights(0, 0, 0)) - c.hidden)
     ranked = [group[i] for i in range(max(map(len, groups.values()))) for group in groups.values() if i < len(group)]
