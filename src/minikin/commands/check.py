@@ -108,7 +108,7 @@ def _sight(recipe: Recipe, data: Data, checkpoint: Any) -> Sight:
     """Trim the vocabulary to a sample of the texts and measure their lengths in tokens."""
     from minikin.compress import vocabulary
     from minikin.feed.tokens import encode
-    from minikin.steps.origins import spelt
+    from minikin.steps.origins import shape_of, spelt
 
     texts = data.train.texts
     rows = np.linspace(0, len(texts) - 1, min(SAMPLE_TEXTS, len(texts))).astype(int)
@@ -121,16 +121,8 @@ def _sight(recipe: Recipe, data: Data, checkpoint: Any) -> Sight:
     source = spelt(theirs, sample, recipe.student.vocabulary)
     trimmed, kept_ids = vocabulary.trim(source, sample, keep=recipe.student.vocabulary, fallback="scripts")
     lengths_N = encode(trimmed, sample[:2000], recipe.data.max_length).ids.lengths_N
-    shape = _teacher_shape(config) if source == theirs else None
+    shape = shape_of(config) if source == theirs else None
     return Sight(data, config, shape, len(kept_ids), trimmed, float(lengths_N.mean()))
-
-
-def _teacher_shape(config: dict[str, Any]) -> tuple[int, int, int, int] | None:
-    """Layers, hidden width, heads and neurons, if the teacher can be cut."""
-    keys = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
-    if config.get("model_type") != "bert" or not all(isinstance(config.get(key), int) for key in keys):
-        return None
-    return tuple(config[key] for key in keys)  # type: ignore[return-value]
 
 
 def _forecast(recipe: Recipe, sight: Sight, temporary: Path, out: Console) -> None:
@@ -210,10 +202,7 @@ class Costs:
 
     def shape(self, candidate: Any) -> Any:
         """A candidate as the forecast sees it."""
-        from minikin.plan.forecast import Shape
-
-        c = candidate
-        return Shape(c.layers, c.hidden, c.feed_forward, self.sight.vocabulary, self.classes, c.window, c.embedding)
+        return candidate.shape(self.sight.vocabulary, self.classes)
 
     def student_s(self, candidate: Any) -> float:
         """Seconds to train a candidate."""

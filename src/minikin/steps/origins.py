@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -62,10 +63,14 @@ class Roots:
     @property
     def teacher_shape(self) -> tuple[int, int, int, int] | None:
         """Layers, hidden width, heads and neurons of a teacher that can be cut."""
-        if self.teacher is None:
-            return None
-        keys = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
-        return tuple(int(self.teacher.config[k]) for k in keys)  # type: ignore[return-value]
+        return None if self.teacher is None else shape_of(self.teacher.config)
+
+
+def shape_of(config: Mapping[str, Any]) -> tuple[int, int, int, int] | None:
+    """Layers, hidden width, heads and neurons of a model that can be cut; None for another."""
+    if config.get("model_type") != "bert" or not all(isinstance(config.get(key), int) for key in prune.SHAPE):
+        return None
+    return tuple(config[key] for key in prune.SHAPE)  # type: ignore[return-value]
 
 
 def pieces(build: Build, data: Data, teacher: LocalTeacher | None) -> Pieces:
