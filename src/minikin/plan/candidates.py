@@ -86,6 +86,13 @@ SHALLOW = 4
 STATIC = [(64, 0), (128, 0), (256, 0), (128, 3), (192, 3)]
 
 
+def can_cut(teacher_shape: tuple[int, int, int, int], layers: int, hidden: int, feed_forward: int) -> bool:
+    """Whether a teacher (layers, hidden, heads, neurons) has such a shape in it, of whole heads."""
+    its_layers, its_hidden, its_heads, its_neurons = teacher_shape
+    whole_heads = hidden % (its_hidden // its_heads) == 0
+    return whole_heads and layers <= its_layers and hidden <= its_hidden and feed_forward <= its_neurons
+
+
 def propose(
     families: Sequence[str], starts: Sequence[str], teacher_shape: tuple[int, int, int, int] | None
 ) -> list[Candidate]:
@@ -98,11 +105,9 @@ def propose(
     if "static" in families:
         found += [Candidate("static", "grown", h, window=w) for h, w in STATIC]
     if "encoder" in families and "cut" in starts and teacher_shape is not None:
-        layers, hidden, heads, neurons = teacher_shape
-        head_width = hidden // heads
-        for n, h, f, e in CUT:
-            if n <= layers and h <= hidden and f <= neurons and h % head_width == 0:
-                found.append(Candidate("encoder", "cut", h, n, h // head_width, f, embedding=e))
+        width = teacher_shape[1] // teacher_shape[2]
+        shapes = [shape for shape in CUT if can_cut(teacher_shape, *shape[:3])]
+        found += [Candidate("encoder", "cut", h, n, h // width, f, embedding=e) for n, h, f, e in shapes]
     if "encoder" in families and "grown" in starts:
         found += [Candidate("encoder", "grown", h, n, a, f) for n, h, a, f in GROWN]
     return found
