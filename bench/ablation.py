@@ -34,7 +34,7 @@ from minikin.measure.quality import answers
 from minikin.plan.candidates import Candidate
 from minikin.recipe import ladder
 from minikin.recipe.schema import Objective as Spec
-from minikin.steps import learn, prove, teach
+from minikin.steps import learn, origins, prove, teach
 from minikin.steps.context import Build
 from minikin.students import module
 from minikin.teachers import signals as store
@@ -100,7 +100,7 @@ class Study:
     part: Split
     mistyped: Split
     teacher_digest: str
-    bases: dict[bool, learn.Roots]
+    bases: dict[bool, origins.Roots]
     inside: Signals
     wide: Signals
     students: dict[tuple[Any, ...], Student] = field(default_factory=dict)
@@ -110,7 +110,7 @@ class Study:
         """An untrained student, made once; a cut one is the same for every seed."""
         key = (candidate, tuned, 0 if candidate.start == "cut" else seed)
         if key not in self.students:
-            self.students[key] = learn.make(candidate, self.bases[tuned], seed)
+            self.students[key] = origins.make(candidate, self.bases[tuned], seed)
         return self.students[key]
 
     def tokens(self, student: Student, role: str) -> Encoded:
@@ -134,10 +134,10 @@ def study(dataset: str, run: Path, overrides: Sequence[str], texts: int, copies:
     data = data_of(build, "ablation")
     teacher = teach.found(build, data)
     near = teach.neighbours(build, data, teacher)
-    kept_pieces = learn.pieces(build, data, teacher)
-    untuned = learn.roots(build, data, kept_pieces, teacher)
+    kept_pieces = origins.pieces(build, data, teacher)
+    untuned = origins.roots(build, data, kept_pieces, teacher)
     teacher = teach.tuned(build, data, teacher)
-    tuned = learn.roots(build, data, kept_pieces, teacher)
+    tuned = origins.roots(build, data, kept_pieces, teacher)
     rng = np.random.default_rng(build.recipe.seed)
     part = data.train.take(np.sort(rng.permutation(len(data.train))[:texts]))
     more = augment(part.texts, copies, build.recipe.seed, near)
@@ -164,7 +164,7 @@ def study(dataset: str, run: Path, overrides: Sequence[str], texts: int, copies:
     return made
 
 
-def _layers(candidate: Candidate, base: learn.Roots) -> set[int]:
+def _layers(candidate: Candidate, base: origins.Roots) -> set[int]:
     theirs = base.teacher_shape[0] if base.teacher_shape else 0
     named = learn.objectives_of([Spec(name="hidden"), Spec(name="attention")], candidate, theirs)
     return {layer for objective in named for layer in objective.layers.values()}

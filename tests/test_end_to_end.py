@@ -22,6 +22,7 @@ import minikin as mk
 from killed import be_quick, build_until
 from minikin.base.console import Stages
 from minikin.base.errors import BudgetError, BusyError, DataError, GateFailed, UserError
+from minikin.report import sections
 from minikin.students import store
 from toys import LABELS, sentences, toy_checkpoint, toy_csv, toy_project, toy_recipe
 
@@ -83,6 +84,12 @@ def test_the_folder_is_whole_and_its_manifest_says_everything(project, kin):
         "report.html",
     }
     assert all(entry.keys() == {"size", "sha256"} for entry in found["files"].values())
+
+
+def test_the_report_knows_the_teacher_among_the_stages(kin):
+    """Its bars would dwarf the students', and are cut."""
+    rows = sections.stages(json.loads((kin.folder / "report.json").read_text(encoding="utf-8")))["rows"]
+    assert [row["role"] for row in rows] == ["teacher"] + ["student"] * (len(rows) - 1)
 
 
 def test_it_learned_the_task(kin):
@@ -288,7 +295,7 @@ def test_the_budget_chooses_among_all_families(project, kin, tmp_path, monkeypat
     from minikin.plan import candidates
 
     monkeypatch.setattr(candidates, "GROWN", [(1, 16, 1, 32)])
-    monkeypatch.setattr(candidates, "CUT", [(1, 16, 32), (1, 32, 32)])
+    monkeypatch.setattr(candidates, "CUT", [(1, 16, 32, 0), (1, 32, 32, 16)])
     monkeypatch.setattr(candidates, "STATIC", [(16, 0), (32, 0), (16, 3)])
     changes = {"student": {}, "budget": {"size_mib": 0.05}, "quantize": "auto"}
     mk.build(toy_recipe(project, **changes), tmp_path / "kin", run=project / "kin.run", quiet=True)

@@ -24,7 +24,7 @@ from minikin.report import files
 from minikin.runtimes import Kin
 from minikin.runtimes import open as open_kin
 from minikin.runtimes.author import Author, open_author
-from minikin.steps import choose, fit, generate, learn, material, prove, ship, teach
+from minikin.steps import choose, fit, generate, learn, material, origins, prove, ship, teach
 from minikin.steps.context import Build, Material
 from minikin.teachers.local import LocalTeacher
 from minikin.trust.words import table
@@ -83,12 +83,12 @@ def _sort(at: Build) -> Kin:
     """The line for `classify`."""
     data = material.data(at)
     found = teach.found(at, data) if at.recipe.teacher else None
-    kept = learn.pieces(at, data, found)
-    fits = fit.fitting(at, data, learn.roots(at, data, kept, found))
+    kept = origins.pieces(at, data, found)
+    fits = fit.fitting(at, data, origins.roots(at, data, kept, found))
     texts = material.gather(at, data, teach.neighbours(at, data, found) if found else None)
     teacher = teach.tuned(at, data, found) if found else None
     signals = teach.asked(at, texts, teacher) if teacher else learn.gold_signals(texts)
-    roots = learn.roots(at, data, kept, teacher)
+    roots = origins.roots(at, data, kept, teacher)
     chosen = choose.plan(at, texts, roots, signals, fits)
     student = learn.distilled(at, texts, roots, chosen.candidate, signals)
     alone = learn.control(at, texts, kept, chosen.candidate) if teacher and _wants_control(at.recipe) else None

@@ -25,7 +25,7 @@ from minikin.measure.quality import quality
 from minikin.package import kin as packaging
 from minikin.recipe.schema import DataSpec, TeacherSpec
 from minikin.runtimes import open as open_kin
-from minikin.steps import fit, learn, teach
+from minikin.steps import fit, origins, teach
 from minikin.students import encoder, module
 from minikin.teachers import signals as signal_store
 from minikin.teachers.local import LocalTeacher
@@ -125,9 +125,9 @@ def student(family: str, *, like: TunedTeacher, size: str = "tiny", start: str =
         raise UserError(f"There is no family '{family}'. Choose static or encoder.")
     local, split = like.ready, like.trained_on
     assert split is not None
-    kept = learn.trimmed(local.tokenizer_json, split.texts, [], like.max_length)
-    base = learn.rooted(kept, local, split.labels, like.max_length, split.texts, static=family == "static")
-    return learn.make(fit.point(family, size, start, base.teacher_shape), base, seed)
+    kept = origins.trimmed(local.tokenizer_json, split.texts, [], like.max_length)
+    base = origins.rooted(kept, local, split.labels, like.max_length, split.texts, static=family == "static")
+    return origins.make(fit.point(family, size, start, base.teacher_shape), base, seed)
 
 
 def distil(

@@ -8,7 +8,7 @@ import pytest
 
 from minikin.compress.quantize import quantize
 from minikin.package import kin as package
-from minikin.plan.candidates import BITS, Candidate, propose
+from minikin.plan.candidates import BITS, SHALLOW, Candidate, propose
 from minikin.runtimes import open as open_kin
 from small import encoder, static, tokenizer_json, vocabulary_size
 
@@ -29,6 +29,17 @@ def test_cuts_fit_into_their_teacher(shape):
         assert c.hidden <= hidden
         assert c.feed_forward <= neurons
         assert c.hidden == c.heads * (hidden // heads)
+        assert c.embedding < c.hidden
+
+
+@pytest.mark.parametrize("size_mib", [1.0, 1.5, 2.0, 3.5, 4.5, 6.0])
+def test_a_budget_has_shallow_cuts_and_deep_ones_of_nearly_its_size(size_mib):
+    sizes = {False: 0.0, True: 0.0}
+    for c in propose(["encoder"], ["cut"], MINILM):
+        size = c.size_mib("int4", 5000, 64, 24, 75_000)
+        if size <= size_mib:
+            sizes[c.layers > SHALLOW] = max(size, sizes[c.layers > SHALLOW])
+    assert min(sizes.values()) >= 0.6 * size_mib
 
 
 def test_without_a_teacher_nothing_is_cut():

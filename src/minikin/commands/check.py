@@ -18,6 +18,12 @@ from minikin.base.errors import DataError, RecipeError, TeacherError, UserError
 from minikin.base.types import Data, Text
 from minikin.commands import show
 from minikin.commands.build import BUILD_PACKAGES, need_build
+from minikin.compress import vocabulary
+from minikin.feed.tokens import encode
+from minikin.package.kernel import obstacle
+from minikin.plan import forecast
+from minikin.plan.budget import Limits, Measured, refuse_if_impossible
+from minikin.plan.candidates import Candidate
 from minikin.recipe.read import dump, examine
 from minikin.recipe.schema import Recipe
 from minikin.report import words
@@ -38,11 +44,11 @@ GATE_S = 8.0
 
 @dataclass(frozen=True)
 class Sight:
-    """What was found by looking: the data, the teacher's files, and the vocabulary that would be kept."""
+    """What was found by looking: the data, the teacher and its shape if it can be cut, and what would be kept of it."""
 
     data: Data
-    checkpoint: Any
     config: dict[str, Any]
+    shape: tuple[int, int, int, int] | None
     vocabulary: int
     tokenizer_json: str
     tokens: float
@@ -64,74 +70,56 @@ def check(path: Path, overrides: tuple[str, ...]) -> None:
 
             check_writing.forecast(path, recipe, Path(temporary))
             return
-        data, sight = _look(recipe, Path(temporary), faults)
-        if faults or sight is None:
+        sight = _look(recipe, Path(temporary), faults)
+        if sight is None:
             raise RecipeError(f"{path} can't be built as it is:", faults)
-        for fault in data.faults if data else ():
+        for fault in sight.data.faults:
             console.print(f"• {fault.message}", style="yellow", markup=False)
         _forecast(recipe, sight, Path(temporary), console)
 
 
-def _look(recipe: Recipe, temporary: Path, faults: list[str]) -> tuple[Data | None, Sight | None]:
-    """Read the data and find the teacher; what is wrong with them joins `faults`."""
+def _look(recipe: Recipe, temporary: Path, faults: list[str]) -> Sight | None:
+    """Read the data and find the teacher; None where something is wrong with them, which joins `faults`."""
+    from minikin.steps import material
+    from minikin.teachers.resolve import resolve
+
     data = checkpoint = None
     known = " ".join(faults)
     if ": data.train: is missing" not in known and ": data: " not in known and not known.startswith("data: "):
         try:
-            data = _read(recipe, temporary / "data")
+            with Stages().stage("data", "reading and checking") as progress:
+                data = material.read(recipe, temporary / "data", progress)
         except DataError as error:
             faults += error.faults or [error.headline]
     if recipe.teacher is not None and ": teacher.model:" not in known:
-        from minikin.teachers.resolve import resolve
-
         try:
             checkpoint = resolve(recipe.teacher.model, recipe.teacher.revision)
         except TeacherError as error:
             faults.append(str(error))
-    if data is None or faults:
-        return data, None
     try:
-        return data, _sight(recipe, data, checkpoint)
+        return None if data is None or faults else _sight(recipe, data, checkpoint)
     except UserError as error:
         faults.append(str(error))
-        return data, None
-
-
-def _read(recipe: Recipe, cache: Path) -> Data:
-    from minikin.steps import material
-
-    with Stages().stage("data", "reading and checking") as progress:
-        return material.read(recipe, cache, progress)
+        return None
 
 
 def _sight(recipe: Recipe, data: Data, checkpoint: Any) -> Sight:
     """Trim the vocabulary to a sample of the texts and measure their lengths in tokens."""
-    from minikin.compress import vocabulary
-    from minikin.feed.tokens import encode
-    from minikin.steps.learn import FRESH_VOCABULARY
-    from minikin.students import tokenizer
+    from minikin.steps.origins import shape_of, spelt
 
     texts = data.train.texts
     rows = np.linspace(0, len(texts) - 1, min(SAMPLE_TEXTS, len(texts))).astype(int)
     sample: list[Text] = [texts[int(i)] for i in rows]
+    theirs: str | None = None
     config: dict[str, Any] = {}
-    if checkpoint is None:
-        alone = (part for text in sample for part in ((text,) if isinstance(text, str) else text))
-        source = tokenizer.learn(alone, recipe.student.vocabulary or FRESH_VOCABULARY)
-    else:
-        source = (checkpoint.folder / "tokenizer.json").read_text(encoding="utf-8")
+    if checkpoint is not None:
+        theirs = (checkpoint.folder / "tokenizer.json").read_text(encoding="utf-8")
         config = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
+    source = spelt(theirs, sample, recipe.student.vocabulary)
     trimmed, kept_ids = vocabulary.trim(source, sample, keep=recipe.student.vocabulary, fallback="scripts")
     lengths_N = encode(trimmed, sample[:2000], recipe.data.max_length).ids.lengths_N
-    return Sight(data, checkpoint, config, len(kept_ids), trimmed, float(lengths_N.mean()))
-
-
-def _teacher_shape(config: dict[str, Any]) -> tuple[int, int, int, int] | None:
-    """Layers, hidden width, heads and neurons, if the teacher can be cut."""
-    keys = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
-    if config.get("model_type") != "bert" or not all(isinstance(config.get(key), int) for key in keys):
-        return None
-    return tuple(config[key] for key in keys)  # type: ignore[return-value]
+    shape = shape_of(config) if source == theirs else None
+    return Sight(data, config, shape, len(kept_ids), trimmed, float(lengths_N.mean()))
 
 
 def _forecast(recipe: Recipe, sight: Sight, temporary: Path, out: Console) -> None:
@@ -143,7 +131,7 @@ def _forecast(recipe: Recipe, sight: Sight, temporary: Path, out: Console) -> No
     build = Build(recipe, Path("kin"), RunFolder(temporary / "run"), Stages(quiet=True))
     machine = measured(build.threads)
     costs = Costs(build, sight, machine)
-    candidates = candidates_of(recipe, _teacher_shape(sight.config))
+    candidates = candidates_of(recipe, sight.shape)
     sized = [(c, min(costs.size_mib(c, scheme) for scheme in c.schemes)) for c in candidates]
     limit = recipe.budget.size_mib
     fitting = [c for c, size in sized if limit is None or size <= limit * SURELY_TOO_LARGE]
@@ -160,13 +148,10 @@ def _forecast(recipe: Recipe, sight: Sight, temporary: Path, out: Console) -> No
 
 def _engine(recipe: Recipe, sight: Sight) -> str:
     """Say what will answer from the kin, and why, where it is not the kernel."""
-    from minikin.base.extras import extension
-    from minikin.package.kernel import obstacle
-
     instead = "numpy" if recipe.student.family == "static" else "ONNX Runtime"
     if reason := obstacle(recipe.quantize, sight.tokenizer_json, sight.config):
         return f"{instead} will answer: the kernel can't run this ({reason})."
-    if extension() is None:
+    if extras.extension() is None:
         return (
             f"{instead} will answer here: this minikin was installed without a C compiler. Elsewhere the kernel will."
         )
@@ -179,9 +164,7 @@ def _fits(size: float, limit: float | None) -> str:
     return "near the limit: measured" if size <= limit * SURELY_TOO_LARGE else f"too large for {limit:g} MiB"
 
 
-def _refuse(recipe: Recipe, costs: Costs, candidates: Sequence[Any]) -> None:
-    from minikin.plan.budget import Limits, Measured, refuse_if_impossible
-
+def _refuse(recipe: Recipe, costs: Costs, candidates: Sequence[Candidate]) -> None:
     found = [Measured(c, s, costs.size_mib(c, s), 0.0, 0.0, forecast=True) for c in candidates for s in c.schemes]
     refuse_if_impossible(found, Limits(size_mib=recipe.budget.size_mib))
 
@@ -189,49 +172,41 @@ def _refuse(recipe: Recipe, costs: Costs, candidates: Sequence[Any]) -> None:
 class Costs:
     """The forecast of each step of one build, bound to its recipe, its data and this machine."""
 
-    def __init__(self, build: Any, sight: Sight, machine: Any) -> None:
-        from minikin.plan.forecast import Shape
-
+    def __init__(self, build: Any, sight: Sight, machine: forecast.Machine) -> None:
         self.build, self.sight, self.machine = build, sight, machine
         recipe, data = build.recipe, sight.data
         copies = recipe.distil.augment if recipe.teacher else 0
         self.texts = len(data.train) * (1 + copies) + len(data.unlabelled)
         self.classes = len(data.labels)
-        shape = _teacher_shape(sight.config)
         self.teacher = None
         if recipe.teacher is not None:
-            layers, hidden, _, neurons = shape or (12, int(sight.config.get("hidden_size", 768)), 12, 3072)
-            self.teacher = Shape(layers, hidden, neurons, int(sight.config.get("vocab_size", 30_000)), self.classes)
+            usual = {"num_hidden_layers": 12, "hidden_size": 768, "intermediate_size": 3072, "vocab_size": 30_000}
+            layers, hidden, neurons, pieces = (int(sight.config.get(key, value)) for key, value in usual.items())
+            self.teacher = forecast.Shape(layers, hidden, neurons, pieces, self.classes)
 
-    def size_mib(self, candidate: Any, scheme: str) -> float:
+    def size_mib(self, candidate: Candidate, scheme: str) -> float:
         """Model and tokenizer of a candidate."""
         sight, length = self.sight, self.build.recipe.data.max_length
-        size: float = candidate.size_mib(scheme, sight.vocabulary, length, self.classes, len(sight.tokenizer_json))
-        return size
+        return candidate.size_mib(scheme, sight.vocabulary, length, self.classes, len(sight.tokenizer_json))
 
-    def shape(self, candidate: Any) -> Any:
+    def shape(self, candidate: Candidate) -> forecast.Shape:
         """A candidate as the forecast sees it."""
-        from minikin.plan.forecast import Shape
+        return candidate.shape(self.sight.vocabulary, self.classes)
 
-        c = candidate
-        return Shape(c.layers, c.hidden, c.feed_forward, self.sight.vocabulary, self.classes, c.window, c.embedding)
-
-    def student_s(self, candidate: Any) -> float:
+    def student_s(self, candidate: Candidate) -> float:
         """Seconds to train a candidate."""
-        from minikin.plan.forecast import training_s
         from minikin.steps.learn import settings_of
 
         settings = settings_of(self.build, candidate, self.texts)
-        return training_s(
+        return forecast.training_s(
             self.shape(candidate), self.texts, settings.epochs, settings.batch, self.sight.tokens, self.machine
         )
 
-    def rows(self, fitting: Sequence[Any]) -> list[tuple[str, str, str]]:
+    def rows(self, fitting: Sequence[Candidate]) -> list[tuple[str, str, str]]:
         """The steps with their forecast, the sum, memory and disk."""
         return [*summed([*self._teacher_steps(), *self._student_steps(fitting)]), *self._room(fitting)]
 
     def _teacher_steps(self) -> list[Step]:
-        from minikin.plan.forecast import asking_s, training_s
         from minikin.steps.teach import TUNING_PASSES, epochs_for
 
         spec, texts = self.build.recipe.teacher, len(self.sight.data.train)
@@ -240,7 +215,7 @@ class Costs:
         steps = []
         if spec.fit:
             epochs = spec.epochs or epochs_for(texts, TUNING_PASSES, 3, 10)
-            took = training_s(
+            took = forecast.training_s(
                 self.teacher,
                 texts,
                 epochs,
@@ -250,11 +225,10 @@ class Costs:
                 frozen_embeddings=spec.freeze_embeddings,
             )
             steps.append(("tune", took * 0.6, took, f"the teacher, {words.count(epochs, 'epoch')} at most"))
-        took = asking_s(self.teacher, self.texts, self.sight.tokens, self.machine)
+        took = forecast.asking_s(self.teacher, self.texts, self.sight.tokens, self.machine)
         return [*steps, ("signals", took, took, f"the teacher's answers to {self.texts:,} texts")]
 
-    def _student_steps(self, fitting: Sequence[Any]) -> list[Step]:
-        from minikin.plan.forecast import asking_s
+    def _student_steps(self, fitting: Sequence[Candidate]) -> list[Step]:
         from minikin.steps.choose import RUNG_SHARE, TRIED
         from minikin.steps.learn import CONTROL_SHARE
 
@@ -271,28 +245,26 @@ class Costs:
             steps.append(("control", min(alone), max(alone), "the same student without the teacher"))
         gate = GATE_S + LEXICAL_S_PER_TEXT * len(data.train)
         if self.teacher is not None:
-            gate += 2 * asking_s(self.teacher, len(data.test), self.sight.tokens, self.machine)
+            gate += 2 * forecast.asking_s(self.teacher, len(data.test), self.sight.tokens, self.machine)
         return [
             *steps,
             ("gate", gate, gate, f"everything on {words.count(len(data.test), 'test text')}, clean and mistyped"),
         ]
 
-    def _room(self, fitting: Sequence[Any]) -> list[tuple[str, str, str]]:
-        from minikin.plan.forecast import memory_mib, signals_mib, training_mib, weights_mib
-
+    def _room(self, fitting: Sequence[Candidate]) -> list[tuple[str, str, str]]:
         recipe, tokens = self.build.recipe, self.sight.tokens
-        peaks = [training_mib(self.shape(c), 64, tokens) for c in fitting]
+        peaks = [forecast.training_mib(self.shape(c), 64, tokens) for c in fitting]
         rows = []
         if self.teacher is not None:
             spec = recipe.teacher
             peaks.append(
-                training_mib(self.teacher, spec.batch, tokens, frozen_embeddings=spec.freeze_embeddings)
+                forecast.training_mib(self.teacher, spec.batch, tokens, frozen_embeddings=spec.freeze_embeddings)
                 if spec.fit
-                else weights_mib(self.teacher)
+                else forecast.weights_mib(self.teacher)
             )
-            disk = signals_mib(self.texts, tokens, self.classes, self.teacher.hidden, _kinds(recipe))
+            disk = forecast.signals_mib(self.texts, tokens, self.classes, self.teacher.hidden, _kinds(recipe))
             rows.append(("disk", words.mib(disk), "the teacher's signals in the run folder"))
-        return [("memory", words.mib(memory_mib(*peaks), 2), "peak of the build"), *rows]
+        return [("memory", words.mib(forecast.memory_mib(*peaks), 2), "peak of the build"), *rows]
 
 
 def _kinds(recipe: Recipe) -> dict[str, int]:
@@ -306,12 +278,11 @@ def _kinds(recipe: Recipe) -> dict[str, int]:
     return kinds
 
 
-def measured(threads: int) -> Any:
-    """How fast this machine trains with so many threads, found in two seconds: a `plan.forecast.Machine`."""
+def measured(threads: int) -> forecast.Machine:
+    """How fast this machine trains with so many threads, found in two seconds."""
     from minikin.measure import rate
-    from minikin.plan.forecast import Machine
 
-    return Machine(rate.gemm_gflops(threads), rate.update_ns(threads))
+    return forecast.Machine(rate.gemm_gflops(threads), rate.update_ns(threads))
 
 
 def summed(steps: Sequence[Step]) -> list[tuple[str, str, str]]:
@@ -321,7 +292,7 @@ def summed(steps: Sequence[Step]) -> list[tuple[str, str, str]]:
     return [*rows, ("together", together, "the whole build; early stopping may shorten it")]
 
 
-def footing(texts: str, tokens: float, machine: Any, threads: int) -> str:
+def footing(texts: str, tokens: float, machine: forecast.Machine, threads: int) -> str:
     """What a forecast rests on, and how far it may be off."""
     return (
         f"[dim]Forecast from {texts} of {tokens:.0f} tokens, {machine.gemm_gflops:.0f} GFLOP/s and "

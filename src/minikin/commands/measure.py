@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from rich.markup import escape
+from rich.table import Table
 
 from minikin.base import machine
 from minikin.base.console import console as progress
-from minikin.base.errors import DataError, KinError, UserError
+from minikin.base.errors import DataError, KinError, MissingExtra, UserError
 from minikin.base.types import UNKNOWN_LABEL, Array, Runtime, Split, Text
 from minikin.commands import show
 from minikin.commands import texts as reading
-from minikin.commands.run import usual_columns
+from minikin.commands.run import data_of, usual_columns
 from minikin.measure import speed
 from minikin.measure.compare import Paired, paired
-from minikin.measure.quality import Quality, quality
+from minikin.measure.quality import quality
 from minikin.report import words
+from minikin.report.words import Columns
 from minikin.runtimes import ENGINES, Kin
 from minikin.runtimes import open as open_kin
 from minikin.runtimes.author import Author
@@ -38,6 +41,22 @@ SAMPLE = (
     "cant log in",
     "Hello, we moved house last week and the new tenants still get our letters. Can you change the address?",
 )
+SPEED: Columns = (
+    ("size", "size_mib", words.mib),
+    ("p50", "latency_ms_p50", words.ms),
+    ("p95", "latency_ms_p95", words.ms),
+    ("texts per second", "throughput_per_s", words.significant),
+)
+QUALITY: Columns = (
+    ("accuracy", "accuracy", words.percent),
+    ("95 % interval", "accuracy_interval", show.interval),
+    ("macro-F1", "macro_f1", words.percent),
+    ("ECE", "ece", words.significant),
+    ("size", "size_mib", words.mib),
+)
+K = TypeVar("K", Kin, Author)
+Change: TypeAlias = tuple[int, str, str, Sequence[tuple[str, bool]]]
+"""An example that two kins answered differently: row, text, truth, and both answers with whether each is right."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +76,7 @@ class Ask:
 def bench(folder: Path, ask: Ask) -> None:
     """Measure the kin (and the teacher, if named) now, and show the build's own figures beside it."""
     threads = ask.threads
-    kins = _engines(folder, ask.engines, threads)
+    kins = list(by_engines(folder, ask.engines, ENGINES, partial(load_kin, threads=threads)).values())
     kin = kins[0]
     checkpoint = _found(ask.teacher) if ask.teacher is not None else None
     texts, source = bench_texts(kin, ask.on, ask.columns)
@@ -83,8 +102,7 @@ def bench(folder: Path, ask: Ask) -> None:
         tell_json({"rows": found, "calls": took.n, "cold_start": start.summary(), "machine": stamp})
         return
     out = show.out()
-    rows = [_speed_row(name, row) for name, row in found.items()]
-    out.print(show.table(("", "size", "p50", "p95", "texts per second"), rows, bold=0))
+    out.print(show.figures(found.items(), SPEED, bold=0))
     if reference := there or built.get("teacher"):
         ratio = reference["latency_ms_p50"] / took.latency_ms_p50
         when = "" if there else " (measured when it was built)"
@@ -108,15 +126,15 @@ def started(start: speed.ColdStart) -> str:
     )
 
 
-def _engines(folder: Path, wanted: str, threads: int) -> list[Kin]:
-    """Open the kin by the engine that was asked for, or by every one that can run it here."""
+def by_engines(folder: Path, wanted: str, known: Sequence[str], load: Callable[..., K]) -> dict[str, K]:
+    """Load the kin by the engine that was asked for, or by all that can run it here, the usual one first."""
     if wanted != "all":
-        return [load_kin(folder, threads=threads, engine=wanted or None)]
-    kins = []
-    for name in ENGINES:
+        return {wanted or known[0]: load(folder, engine=wanted or None)}
+    kins = {}
+    for name in known:
         try:
-            kins.append(load_kin(folder, threads=threads, engine=name))
-        except (KinError, ImportError) as error:
+            kins[name] = load(folder, engine=name)
+        except (KinError, MissingExtra, ImportError) as error:
             progress.print(f"[dim]{name}: {escape(str(error))}[/]")
     if not kins:
         raise KinError(f"No engine can run the kin in {folder}.")
@@ -143,14 +161,8 @@ def bench_texts(
 
 
 def _test_of(folder: Path) -> str | None:
-    import yaml
-
-    try:
-        found = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))["data"]["test"]
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
-        return None
-    readable = isinstance(found, str) and Path(found).suffix.lower() in reading.SUFFIXES
-    return found if readable else None
+    found = data_of(folder).get("test")
+    return found if isinstance(found, str) and Path(found).suffix.lower() in reading.SUFFIXES else None
 
 
 def _found(teacher: str) -> Any:
@@ -173,16 +185,6 @@ def _teacher_now(checkpoint: Any, kin: Kin, texts: Sequence[Text]) -> dict[str, 
         took = speed.latency(found, texts, repeats=TEACHER_CALLS)
         rate = speed.throughput(found, texts)
     return {"size_mib": teacher_size_mib(checkpoint.folder), **took.summary(), "throughput_per_s": rate}
-
-
-def _speed_row(name: str, row: Any) -> tuple[str, ...]:
-    return (
-        name,
-        words.mib(row.get("size_mib")),
-        words.ms(row.get("latency_ms_p50")),
-        words.ms(row.get("latency_ms_p95")),
-        words.significant(row.get("throughput_per_s")),
-    )
 
 
 class Aligned:
@@ -216,15 +218,18 @@ def compare(a: Path, b: Path, on: str, columns: tuple[str, ...], label: str | No
     if unknown:
         progress.print(f"{words.count(unknown, 'text')} with a label that neither kin knows; wrong for both")
     first, second = (quality(Aligned(kin, labels), split) for kin in kins)
-    out = show.out()
-    rows = [_quality_row(name, q, k) for name, q, k in zip((str(a), str(b)), (first, second), kins, strict=True)]
-    out.print(show.table(("", "accuracy", "95 % interval", "macro-F1", "ECE", "size"), rows))
-    for line in difference(paired(first, second, split.labels_N), len(split)):
-        out.print(line)
-    changed = np.flatnonzero(first.predictions_N != second.predictions_N)
-    out.print(f"{words.count(len(changed), 'answer')} of {len(split):,} changed.")
-    if len(changed) and examples:
-        out.print(_changed(split, labels, first, second, changed[:examples]))
+    changed: list[Change] = []
+    for i in np.flatnonzero(first.predictions_N != second.predictions_N).tolist():
+        text, truth = split.texts[i], int(split.labels_N[i])
+        answers = [(labels[q.predictions_N[i]], bool(q.predictions_N[i] == truth)) for q in (first, second)]
+        whole = text if isinstance(text, str) else " | ".join(text)
+        changed.append((int(split.rows_N[i]), whole, "unknown" if truth == UNKNOWN_LABEL else labels[truth], answers))
+    measured = [
+        (str(path), {**q.summary(), "size_mib": kin.manifest.size_mib})
+        for path, q, kin in zip((a, b), (first, second), kins, strict=True)
+    ]
+    both = paired(first, second, split.labels_N)
+    tell_difference(measured, QUALITY, both, len(split), changed, examples)
 
 
 def labelled(source: str, columns: tuple[str, ...], label: str, labels: Sequence[str], pair: bool) -> Split:
@@ -259,13 +264,8 @@ def labelled(source: str, columns: tuple[str, ...], label: str, labels: Sequence
 
 
 def _label_of(folder: Path) -> str:
-    import yaml
-
-    try:
-        recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
-        return str(recipe["data"]["completion" if recipe.get("task") == "generate" else "label"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
-        return "label"
+    data = data_of(folder)
+    return str(data.get("completion" if data.get("task") == "generate" else "label") or "label")
 
 
 def difference(found: Paired, texts: int) -> list[str]:
@@ -284,35 +284,29 @@ def difference(found: Paired, texts: int) -> list[str]:
     return lines
 
 
-def _quality_row(name: str, found: Quality, kin: Kin) -> tuple[str, ...]:
-    return (
-        escape(name),
-        words.percent(found.accuracy),
-        show.interval(found.accuracy_interval),
-        words.percent(found.macro_f1),
-        words.significant(found.ece),
-        words.mib(kin.manifest.size_mib),
-    )
-
-
-def _changed(split: Split, labels: Sequence[str], first: Quality, second: Quality, rows: Array) -> Any:
-    from rich.table import Table
-
+def tell_difference(
+    measured: Iterable[tuple[str, Mapping[str, Any]]],
+    columns: Columns,
+    found: Paired,
+    texts: int,
+    changed: Sequence[Change],
+    examples: int,
+) -> None:
+    """Show two kins side by side, the paired difference, and the first examples that changed."""
+    out = show.out()
+    out.print(show.figures(measured, columns))
+    for line in difference(found, texts):
+        out.print(line)
+    out.print(f"{words.count(len(changed), 'answer')} of {texts:,} changed.")
+    if not changed or not examples:
+        return
     shown = Table("row", "text", "truth", "first", "second", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for i in rows.tolist():
-        text = split.texts[i]
-        whole = text if isinstance(text, str) else " | ".join(text)
-        truth = split.labels_N[i]
-        cells = [labels[q.predictions_N[i]] for q in (first, second)]
-        marked = [
-            f"[{'green' if q.predictions_N[i] == truth else 'red'}]{escape(cell)}[/]"
-            for q, cell in zip((first, second), cells, strict=True)
-        ]
-        known = escape(labels[truth]) if truth >= 0 else "unknown"
-        shown.add_row(str(split.rows_N[i]), escape(brief(whole)), known, *marked)
-    return shown
+    for row, text, truth, answers in changed[:examples]:
+        marked = [f"[{'green' if right else 'red'}]{escape(_brief(answer))}[/]" for answer, right in answers]
+        shown.add_row(str(row), escape(_brief(text)), escape(_brief(truth)), *marked)
+    out.print(shown)
 
 
-def brief(text: str) -> str:
+def _brief(text: str) -> str:
     """A text on one line, cut where it is long."""
     return " ".join((text if len(text) <= TEXT_SHOWN else text[: TEXT_SHOWN - 1] + "…").split())

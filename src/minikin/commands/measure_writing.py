@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,32 @@ from rich.markup import escape
 
 from minikin.base import machine
 from minikin.base.console import console as progress
-from minikin.base.errors import DataError, KinError, MissingExtra, UserError
+from minikin.base.errors import DataError, KinError, UserError
 from minikin.commands import measure, show
-from minikin.measure import compare as comparing
 from minikin.measure import pace, speed
-from minikin.measure.writing import Written, written
+from minikin.measure.compare import paired_right
+from minikin.measure.writing import written
 from minikin.report import words
+from minikin.report.words import Columns
 from minikin.runtimes.author import ENGINES, Author, open_author
 
-COLUMNS = ("", "size", "prefill tok/s", "decode tok/s", "first token p50", "p95", "decode ×", "memory")
-KEYS = ("prefill_tokens_per_s", "decode_tokens_per_s")
+PACE: Columns = (
+    ("size", "size_mib", words.mib),
+    ("prefill tok/s", "prefill_tokens_per_s", words.fixed),
+    ("decode tok/s", "decode_tokens_per_s", words.fixed),
+    ("first token p50", "first_token_ms_p50", words.ms),
+    ("p95", "first_token_ms_p95", words.ms),
+    ("decode ×", "decode_ratio_to_first", lambda value: words.fixed(value, 2) + "×" * (value is not None)),
+    ("memory", "memory_mib", lambda value: words.fixed(value, 0) + " MiB" * (value is not None)),
+)
+EXACT: Columns = (
+    ("exact", "accuracy", words.percent),
+    ("95 % interval", "accuracy_interval", show.interval),
+    ("p50", "latency_ms_p50", words.ms),
+    ("p95", "latency_ms_p95", words.ms),
+    ("decode tok/s", "decode_tokens_per_s", words.fixed),
+    ("size", "size_mib", words.mib),
+)
 LEAST_CONTEXT = 4
 
 
@@ -27,7 +44,7 @@ def bench(folder: Path, ask: measure.Ask) -> None:
     """Measure the kin now, by each engine in turns, and show the build's own figures beside it."""
     if ask.teacher is not None:
         raise UserError("--teacher is for kins that sort texts. Build the teacher as a kin, and use minikin compare.")
-    kins = _engines(folder, ask.engines, ask.threads)
+    kins = measure.by_engines(folder, ask.engines, ENGINES, partial(open_author, threads=ask.threads))
     kin = next(iter(kins.values()))
     usual = ("text",) if kin.kind == "text" else ("prompt",)
     texts, source = measure.bench_texts(kin, ask.on, ask.columns, usual)
@@ -58,7 +75,7 @@ def bench(folder: Path, ask: measure.Ask) -> None:
         measure.tell_json({"rows": found, **lengths, "cold_start": start.summary(), "machine": stamp})
         return
     out = show.out()
-    out.print(show.table(COLUMNS, [_row(name, row) for name, row in found.items()], bold=0))
+    out.print(show.figures(found.items(), PACE, bold=0))
     out.print(measure.started(start))
     out.print(
         f"[dim]{escape(stamp['processor'])}, {words.count(stamp['cores'], 'core')}; "
@@ -67,35 +84,7 @@ def bench(folder: Path, ask: measure.Ask) -> None:
 
 
 def _timed(row: Any) -> bool:
-    return bool(row and row.get(KEYS[1]))
-
-
-def _row(name: str, row: dict[str, Any]) -> tuple[str, ...]:
-    ratio, memory = words.number(row.get("decode_ratio_to_first")), words.number(row.get("memory_mib"))
-    return (
-        name,
-        words.mib(row.get("size_mib")),
-        *(words.fixed(row.get(key)) for key in KEYS),
-        words.ms(row.get("first_token_ms_p50")),
-        words.ms(row.get("first_token_ms_p95")),
-        words.NONE if ratio is None else f"{ratio:.2f}×",
-        words.NONE if memory is None else f"{memory:.0f} MiB",
-    )
-
-
-def _engines(folder: Path, wanted: str, threads: int) -> dict[str, Author]:
-    """Open the kin by the engine that was asked for, or by every one that can run it here."""
-    if wanted != "all":
-        return {wanted or ENGINES[0]: open_author(folder, threads=threads, engine=wanted or None)}
-    kins: dict[str, Author] = {}
-    for name in ENGINES:
-        try:
-            kins[name] = open_author(folder, threads=threads, engine=name)
-        except (MissingExtra, ImportError) as error:
-            progress.print(f"[dim]{name}: {escape(str(error))}[/]")
-    if not kins:
-        raise KinError(f"No engine can run the kin in {folder}.")
-    return kins
+    return bool(row and row.get("decode_tokens_per_s"))
 
 
 def _lengths(kin: Author, prompt: int, new: int) -> tuple[int, int]:
@@ -128,15 +117,18 @@ def compare(a: Path, b: Path, on: str, columns: tuple[str, ...], label: str | No
         raise UserError("A kin that continues texts has no exact answers to compare. Use minikin evaluate.")
     prompts, references, rows = answered(on, columns or (), label)
     first, second = (written(kin, prompts, references) for kin in kins)
-    out = show.out()
-    table = [_exact(str(p), w, k) for p, w, k in zip((a, b), (first, second), kins, strict=True)]
-    out.print(show.table(("", "exact", "95 % interval", "p50", "p95", "decode tok/s", "size"), table))
-    for line in measure.difference(comparing.paired_right(first.exact_N > 0, second.exact_N > 0), len(prompts)):
-        out.print(line)
-    changed = [i for i, (x, y) in enumerate(zip(first.answers, second.answers, strict=True)) if x != y]
-    out.print(f"{words.count(len(changed), 'answer')} of {len(prompts):,} changed.")
-    if changed and examples:
-        out.print(_changed(prompts, references, rows, first, second, changed[:examples]))
+    both = list(zip(first.answers, second.answers, first.exact_N > 0, second.exact_N > 0, strict=True))
+    changed: list[measure.Change] = [
+        (rows[i], prompts[i], references[i], [(x, right_x), (y, right_y)])
+        for i, (x, y, right_x, right_y) in enumerate(both)
+        if x != y
+    ]
+    measured = [
+        (str(path), {**w.summary(0), "size_mib": kin.manifest.size_mib})
+        for path, w, kin in zip((a, b), (first, second), kins, strict=True)
+    ]
+    found = paired_right(first.exact_N > 0, second.exact_N > 0)
+    measure.tell_difference(measured, EXACT, found, len(prompts), changed, examples)
 
 
 def answered(source: str, columns: tuple[str, ...], label: str | None) -> tuple[list[str], list[str], list[int]]:
@@ -164,28 +156,3 @@ def answered(source: str, columns: tuple[str, ...], label: str | None) -> tuple[
     if not prompts:
         raise DataError(f"{source} holds no prompt with an answer to compare on.")
     return prompts, references, rows
-
-
-def _exact(name: str, found: Written, kin: Author) -> tuple[str, ...]:
-    row = found.summary(0)
-    return (
-        escape(name),
-        words.percent(row["accuracy"]),
-        show.interval(row["accuracy_interval"]),
-        words.ms(row["latency_ms_p50"]),
-        words.ms(row["latency_ms_p95"]),
-        words.fixed(row["decode_tokens_per_s"]),
-        words.mib(kin.manifest.size_mib),
-    )
-
-
-def _changed(
-    prompts: Sequence[str], truths: Sequence[str], rows: Sequence[int], a: Written, b: Written, places: Sequence[int]
-) -> Any:
-    from rich.table import Table
-
-    shown = Table("row", "prompt", "truth", "first", "second", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for i in places:
-        marked = [f"[{'green' if w.exact_N[i] else 'red'}]{escape(measure.brief(w.answers[i]))}[/]" for w in (a, b)]
-        shown.add_row(str(rows[i]), escape(measure.brief(prompts[i])), escape(measure.brief(truths[i])), *marked)
-    return shown

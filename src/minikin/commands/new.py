@@ -20,6 +20,16 @@ from minikin.recipe.read import HUB, of_values
 
 TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
 NO_TEACHER = ("none", "null", "")
+FILES = {"train": "data", "test": "test", "unlabelled": "unlabelled"}
+"""Keys of the recipe's files, and what the user calls them."""
+
+BUDGET = ("size_mib", "latency_ms_p95", "keep")
+MEANS = {
+    "unlabelled": ("more.csv", "more text, which the teacher will label: helps most"),
+    "size_mib": ("2", "model and tokenizer, in MiB (1,048,576 bytes)"),
+    "latency_ms_p95": ("1", "raw text to answer on one thread, in ms"),
+    "keep": ("0.98", "accuracy, as a share of the teacher's; less fails the gate"),
+}
 ABSENT, TESTED = "absent: 20 % of the training rows", "measured on it; nothing is learnt or chosen from it"
 
 
@@ -41,37 +51,37 @@ class Wishes:
 
 def new(wishes: Wishes, out: Path, *, ask: bool, force: bool) -> None:
     """Write the recipe `out`. Raises UserError when it is there already, DataError when the data can't be used."""
-    refuse_taken(out, force)
-    seen = peek(wishes.data)
-    show(wishes.data, seen)
+    seen = looked(wishes.data, out, force)
     wishes = with_columns(wishes, seen, ask)
-    assert wishes.label is not None
-    found = [*seen.faults, *example_faults(wishes.data, wishes.text, wishes.label)]
-    for fault in [*found, *label_faults(seen, wishes.label)]:
+    label, text = str(wishes.label), wishes.text
+    for fault in [*seen.faults, *example_faults(wishes.data, text, label), *label_faults(seen, label)]:
         console.print(f"  {fault}", style="yellow", markup=False)
     if ask:
         wishes = asked(wishes)
-    values = values_of(wishes, out.absolute().parent)
-    of_values(values)
-    atomic.write_text(out, written(values, seen, wishes))
-    console.print(f"Wrote {out}. Next: minikin check {out}", markup=False, soft_wrap=True)
+    holds = {"text": text[0] if len(text) == 1 else list(text), "label": label}
+    values = values_of(wishes, out, "classify", holds, TEACHER if wishes.teacher is None else wishes.teacher)
+    count = len(seen.column(label).values or {})
+    told = f"{seen.rows:,} rows; text in {' and '.join(text)}; {count:,} labels in {label}"
+    free = "no limit given: the best trade-off of size, speed and accuracy"
+    write(out, values, told, MEANS, "" if values["teacher"] else "gold labels alone", free)
 
 
-def refuse_taken(out: Path, force: bool) -> None:
-    """Raise UserError when there is a recipe already that may not be overwritten, or a folder of that name."""
+def looked(source: str, out: Path, force: bool) -> Peek:
+    """Look at the data and print what every column holds.
+
+    Raises UserError when there is a recipe already that may not be overwritten, or a folder of that name.
+    """
     if out.exists() and not force:
         raise UserError(f"{out} is there already. Use --force to overwrite it, or -o for another name.")
     if out.is_dir():
         raise UserError(f"{out} is a folder. Name a file with -o, for instance {out / 'recipe.yaml'}.")
-
-
-def show(source: str, seen: Peek) -> None:
-    """Print what every column holds."""
+    seen = peek(source)
     console.print(f"{source}: {seen.rows:,} rows", markup=False, soft_wrap=True)
     for column in seen.columns:
         kinds = f"{len(column.values):,} different" if column.values is not None else "many different"
         lengths = f"{column.mean_length:.0f} characters on average, at most {column.longest:,}"
         console.print(f"  {column.name}: {column.filled:,} filled, {kinds}, {lengths}", markup=False, soft_wrap=True)
+    return seen
 
 
 def with_columns(wishes: Wishes, seen: Peek, ask: bool) -> Wishes:
@@ -154,22 +164,17 @@ def _number(words: str) -> float | None:
             console.print("  That is no number.")
 
 
-def values_of(wishes: Wishes, folder: Path) -> dict[str, Any]:
-    """The recipe's values; paths of files relative to the recipe's own folder."""
-    data: dict[str, Any] = {"train": relative(wishes.data, folder)}
-    for key in ("test", "unlabelled"):
-        if source := getattr(wishes, key):
-            data[key] = relative(source, folder)
-    data["text"] = wishes.text[0] if len(wishes.text) == 1 else list(wishes.text)
-    data["label"] = wishes.label
-    teacher = TEACHER if wishes.teacher is None else wishes.teacher
-    if Path(teacher).expanduser().is_dir():
+def values_of(wishes: Wishes, out: Path, task: str, holds: Mapping[str, Any], teacher: Any) -> dict[str, Any]:
+    """The recipe's values: `holds` says what its data holds. Paths of files are relative to the recipe's own folder."""
+    folder = out.absolute().parent
+    data = {key: relative(source, folder) for key in FILES if (source := getattr(wishes, FILES[key]))}
+    if isinstance(teacher, str) and teacher.lower() in NO_TEACHER:
+        teacher = None
+    elif isinstance(teacher, str) and Path(teacher).expanduser().is_dir():
         teacher = relative(teacher, folder)
-    keys = ("size_mib", "latency_ms_p95", "keep")
-    budget = {key: value for key in keys if (value := getattr(wishes, key)) is not None}
+    budget = {key: value for key in BUDGET if (value := getattr(wishes, key)) is not None}
     named = {"name": wishes.name} if wishes.name else {}
-    none = teacher.lower() in NO_TEACHER
-    return {"task": "classify", **named, "data": data, "teacher": None if none else teacher, "budget": budget}
+    return {"task": task, **named, "data": {**data, **holds}, "teacher": teacher, "budget": budget}
 
 
 def relative(source: str, folder: Path) -> str:
@@ -183,36 +188,37 @@ def relative(source: str, folder: Path) -> str:
         return str(path)
 
 
-def written(values: Mapping[str, Any], seen: Peek, wishes: Wishes) -> str:
-    """The recipe as YAML with comments: what was seen, and what else could be set."""
+def write(
+    out: Path, values: Mapping[str, Any], seen: str, means: Mapping[str, tuple[str, str]], teacher: str, free: str
+) -> None:
+    """Write the recipe as YAML with comments: what was seen, and what else could be set.
+
+    `means` holds an example and a meaning of keys, `teacher` is about the teacher, `free` about no budget at all.
+    """
+    of_values(values)
     data, budget = values["data"], values["budget"]
-    count = len(seen.column(str(data["label"])).values or {})
-    texts = " and ".join(wishes.text)
     lines = [
-        f"# Written by minikin new: {seen.rows:,} rows; text in {texts}; {count:,} labels in {data['label']}.",
+        f"# Written by minikin new: {seen}.",
         "# `minikin check` shows everything that can be set, and a forecast.",
-        "task: classify",
+        f"task: {values['task']}",
         *([f"name: {scalar(values['name'])}"] if "name" in values else []),
         "data:",
         f"  train: {scalar(data['train'])}",
-        *line(data, "test", "test.csv", ABSENT, TESTED),
-        *line(data, "unlabelled", "more.csv", "more text, which the teacher will label: helps most"),
-        f"  text: {scalar(data['text'])}",
-        f"  label: {scalar(data['label'])}",
-        f"teacher: {scalar(values['teacher'])}" + ("" if values["teacher"] else "   # gold labels alone"),
-        "budget:" + ("" if budget else "   # no limit given: the best trade-off of size, speed and accuracy"),
-        *line(budget, "size_mib", "2", "model and tokenizer, in MiB (1,048,576 bytes)"),
-        *line(budget, "latency_ms_p95", "1", "raw text to answer on one thread, in ms"),
-        *line(budget, "keep", "0.98", "accuracy, as a share of the teacher's; less fails the gate"),
+        *_line(data, "test", "test.csv", TESTED if "test" in data else ABSENT),
+        *_line(data, "unlabelled", *means["unlabelled"]),
+        *(line for key in data if key not in FILES for line in _line(data, key, *means.get(key, ()))),
+        f"teacher: {scalar(values['teacher'])}" + (f"   # {teacher}" if teacher else ""),
+        "budget:" + ("" if budget else f"   # {free}"),
+        *(line for key in BUDGET for line in _line(budget, key, *means[key])),
     ]
-    return "\n".join(lines) + "\n"
+    atomic.write_text(out, "\n".join(lines) + "\n")
+    console.print(f"Wrote {out}. Next: minikin check {out}", markup=False, soft_wrap=True)
 
 
-def line(values: Mapping[str, Any], key: str, example: str, words: str, given: str = "") -> list[str]:
-    """A key with its value, or commented out with an example, and what it means; `given`: what to say with a value."""
-    if key in values:
-        return [f"  {key}: {scalar(values[key])}   # {given or words}"]
-    return [f"  # {key}: {example}   # {words}"]
+def _line(values: Mapping[str, Any], key: str, example: str = "", means: str = "") -> list[str]:
+    """A key with its value, or commented out with an example, and what it means."""
+    shown = f"{key}: {scalar(values[key])}" if key in values else f"# {key}: {example}"
+    return [f"  {shown}" + (f"   # {means}" if means else "")]
 
 
 def scalar(value: Any) -> str:

@@ -6,12 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from minikin.base import atomic
-from minikin.base.console import console
 from minikin.base.errors import DataError
-from minikin.commands.new import ABSENT, NO_TEACHER, TESTED, Wishes, line, refuse_taken, relative, scalar, show
-from minikin.data.peek import Peek, peek
-from minikin.recipe.read import of_values
+from minikin.commands.new import Wishes, looked, values_of, write
 
 PROMPTS: Final = ("prompt", "instruction", "input", "question", "command", "utterance", "request", "source", "query")
 ANSWERS: Final = ("completion", "output", "response", "answer", "call", "target", "reply", "translation")
@@ -30,45 +26,40 @@ ANSWER_CHARS: Final = 512
 """What an answer of so many tokens is expected to have at most."""
 
 
+MEANS: Final = {
+    "unlabelled": ("more.csv", "more prompts, which the teacher will answer"),
+    "max_length": ("", "tokens of prompt and answer together"),
+    "size_mib": ("3", "the GGUF file and the tokenizer, in MiB (1,048,576 bytes)"),
+    "latency_ms_p95": ("30", "a whole answer on one thread, in ms"),
+    "keep": ("0.95", "exact answers (or likelihood), as a share of the teacher's"),
+}
+
+
 def new(wishes: Wishes, out: Path, *, force: bool) -> None:
     """Write the recipe `out`. Raises UserError when it is there already, DataError when no column can be told."""
-    refuse_taken(out, force)
-    seen = peek(wishes.data)
-    show(wishes.data, seen)
-    values = values_of(wishes, seen, out.absolute().parent)
-    of_values(values)
-    atomic.write_text(out, written(values, seen))
-    console.print(f"Wrote {out}. Next: minikin check {out}", markup=False, soft_wrap=True)
-
-
-def values_of(wishes: Wishes, seen: Peek, folder: Path) -> dict[str, Any]:
-    """The recipe's values; paths of files relative to the recipe's own folder."""
-    names = [column.name for column in seen.columns]
-    kind, columns = told(names, wishes)
-    data: dict[str, Any] = {"train": relative(wishes.data, folder)}
-    for key in ("test", "unlabelled"):
-        if source := getattr(wishes, key):
-            data[key] = relative(source, folder)
-    data |= {"kind": kind, **columns}
+    seen = looked(wishes.data, out, force)
+    kind, columns = told([column.name for column in seen.columns], wishes)
     prompts_only = kind == "pairs" and "completion" not in columns
     longest = sum(seen.column(name).longest for name in columns.values()) + (ANSWER_CHARS if prompts_only else 0)
-    wanted = longest / CHARS_PER_TOKEN
-    data["max_length"] = next((length for length in LENGTHS if length >= wanted), LENGTHS[-1])
-    teacher: Any = wishes.teacher
-    if teacher is not None and teacher.startswith(URLS):
-        teacher = {**ENDPOINT, "endpoint": teacher}
-    elif prompts_only:
-        teacher = ENDPOINT
-    elif teacher is None:
-        teacher = {"size": GROWN}
-    elif teacher.lower() in NO_TEACHER:
-        teacher = None
-    elif Path(teacher).expanduser().is_dir():
-        teacher = relative(teacher, folder)
-    keys = ("size_mib", "latency_ms_p95", "keep")
-    budget = {key: value for key in keys if (value := getattr(wishes, key)) is not None}
-    named = {"name": wishes.name} if wishes.name else {}
-    return {"task": "generate", **named, "data": data, "teacher": teacher, "budget": budget}
+    length = next((length for length in LENGTHS if length >= longest / CHARS_PER_TOKEN), LENGTHS[-1])
+    holds = {"kind": kind, **columns, "max_length": length}
+    values = values_of(wishes, out, "generate", holds, _teacher(wishes.teacher, prompts_only))
+    teacher = values["teacher"]
+    about = "" if teacher else "gold text alone"
+    if isinstance(teacher, dict):
+        about = "grown on this data: give a checkpoint where you have one"
+    if isinstance(teacher, dict) and "endpoint" in teacher:
+        about = "it answers the prompts; its model's name there; key_env, price_in, price_out and limit if it costs"
+    write(out, values, f"{seen.rows:,} rows of {kind}", MEANS, about, "no limit given")
+
+
+def _teacher(wanted: str | None, prompts_only: bool) -> Any:
+    """What is proposed as a teacher: an endpoint for prompts alone, and a decoder grown on the data elsewhere."""
+    if wanted is not None and wanted.startswith(URLS):
+        return {**ENDPOINT, "endpoint": wanted}
+    if prompts_only:
+        return ENDPOINT
+    return {"size": GROWN} if wanted is None else wanted
 
 
 def told(names: Sequence[str], wishes: Wishes) -> tuple[str, dict[str, str]]:
@@ -97,33 +88,3 @@ def told(names: Sequence[str], wishes: Wishes) -> tuple[str, dict[str, str]]:
 
 def _first(known: Sequence[str], lower: dict[str, str]) -> str:
     return next((lower[name] for name in known if name in lower), "")
-
-
-def written(values: dict[str, Any], seen: Peek) -> str:
-    """The recipe as YAML with comments: what was seen, and what else could be set."""
-    data, budget, teacher = values["data"], values["budget"], values["teacher"]
-    columns = [f"  {key}: {scalar(data[key])}" for key in ("prompt", "completion", "messages", "text") if key in data]
-    about = ""
-    if isinstance(teacher, dict):
-        about = "grown on this data: give a checkpoint where you have one"
-    if isinstance(teacher, dict) and "endpoint" in teacher:
-        about = "it answers the prompts; its model's name there; key_env, price_in, price_out and limit if it costs"
-    lines = [
-        f"# Written by minikin new: {seen.rows:,} rows of {data['kind']}.",
-        "# `minikin check` shows everything that can be set, and a forecast.",
-        "task: generate",
-        *([f"name: {scalar(values['name'])}"] if "name" in values else []),
-        "data:",
-        f"  train: {scalar(data['train'])}",
-        *line(data, "test", "test.csv", ABSENT, TESTED),
-        *line(data, "unlabelled", "more.csv", "more prompts, which the teacher will answer"),
-        f"  kind: {data['kind']}",
-        *columns,
-        f"  max_length: {data['max_length']}   # tokens of prompt and answer together",
-        f"teacher: {scalar(teacher)}" + (f"   # {about}" if about else "" if teacher else "   # gold text alone"),
-        "budget:" + ("" if budget else "   # no limit given"),
-        *line(budget, "size_mib", "3", "the GGUF file and the tokenizer, in MiB (1,048,576 bytes)"),
-        *line(budget, "latency_ms_p95", "30", "a whole answer on one thread, in ms"),
-        *line(budget, "keep", "0.95", "exact answers (or likelihood), as a share of the teacher's"),
-    ]
-    return "\n".join(lines) + "\n"

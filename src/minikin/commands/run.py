@@ -111,18 +111,21 @@ class Tally:
             self.truncated += item.truncated
 
 
-def usual_columns(folder: Path) -> tuple[str, ...]:
-    """The text columns of the recipe that the kin was built from; ('text',) when it doesn't say."""
-    path = folder / "recipe.yaml"
-    if not path.is_file():
-        return ("text",)
+def data_of(folder: Path) -> dict[str, Any]:
+    """What the recipe that the kin was built from says of its data, and its `task`; nothing where it can't be read."""
     import yaml
 
     try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-        text = recipe["data"]["prompt" if recipe.get("task") == "generate" else "text"]
+        recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
+        return {**recipe["data"], "task": recipe.get("task")}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
-        return ("text",)
+        return {}
+
+
+def usual_columns(folder: Path) -> tuple[str, ...]:
+    """The text columns of the recipe that the kin was built from; ('text',) when it doesn't say."""
+    data = data_of(folder)
+    text = data.get("prompt" if data.get("task") == "generate" else "text") or "text"
     return (text,) if isinstance(text, str) else tuple(str(name) for name in text)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from minikin.report import words
@@ -36,6 +37,12 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, bold: int = 
     for i, row in enumerate(rows):
         shown.add_row(*row, style="bold" if i == bold else None)
     return shown
+
+
+def figures(rows: Iterable[tuple[str, Mapping[str, Any]]], columns: Columns, bold: int = -1) -> Table:
+    """A table of what was measured of each subject, in these columns."""
+    cells = [(escape(name), *(shown(row.get(key)) for _, key, shown in columns)) for name, row in rows]
+    return table(("", *(title for title, _, _ in columns)), cells, bold=bold)
 
 
 def interval(pair: Any) -> str:
@@ -71,6 +78,5 @@ def measurements(found: Mapping[str, Any], task: str) -> Table:
     if writes:
         names = {**SUBJECTS, "tfidf": "answer of the nearest prompt"}
     there = [key for key in names if found.get(key)]
-    rows = [(names[key], *(shown(found[key].get(value)) for _, value, shown in columns)) for key in there]
     place = there.index("student") if "student" in there else -1
-    return table(("", *(title for title, _, _ in columns)), rows, bold=place)
+    return figures(((names[key], found[key]) for key in there), columns, bold=place)

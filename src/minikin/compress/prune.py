@@ -15,6 +15,9 @@ from minikin.base.errors import UserError
 from minikin.base.types import Array, Saliency, Student
 
 NEURON_MULTIPLE = 32
+SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
+"""Keys of a configuration that say what can be cut."""
+
 WORDS = "bert.embeddings.word_embeddings.weight"
 PROJECTION = "bert.embeddings.word_embeddings.projection.weight"
 
@@ -36,12 +39,11 @@ def to_shape(
     weights can't be cut to.
     """
     config = student.config
-    old = {k: int(config[k]) for k in ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")}
-    head_width = old["hidden_size"] // old["num_attention_heads"]
-    hidden = hidden or old["hidden_size"]
-    heads = heads or max(1, hidden // head_width)
-    layers, feed_forward = layers or old["num_hidden_layers"], feed_forward or old["intermediate_size"]
-    _refuse_growth(old, layers, hidden, heads, feed_forward, head_width)
+    head_width = int(config["hidden_size"]) // int(config["num_attention_heads"])
+    hidden, layers = hidden or int(config["hidden_size"]), layers or int(config["num_hidden_layers"])
+    heads, feed_forward = heads or max(1, hidden // head_width), feed_forward or int(config["intermediate_size"])
+    wanted = dict(zip(SHAPE, (layers, hidden, heads, feed_forward), strict=True))
+    _refuse_growth(config, wanted, head_width)
 
     keep_layers = [int(i) for i in top(saliency.blocks_L, layers)]
     keep_H = top(saliency.hidden_H, hidden)
@@ -56,14 +58,7 @@ def to_shape(
         units = (keep_A[:, None] * head_width + np.arange(head_width)).ravel()
         keep_F = top(saliency.neurons_LF[source], feed_forward)
         tensors.update(_layer(source_tensors, source, new, keep_H, units, keep_F))
-    cut_config: dict[str, Any] = {
-        **config,
-        "num_hidden_layers": layers,
-        "hidden_size": hidden,
-        "num_attention_heads": heads,
-        "intermediate_size": feed_forward,
-    }
-    return replace(student, config=cut_config, tensors=tensors, scheme="fp32")
+    return replace(student, config={**config, **wanted}, tensors=tensors, scheme="fp32")
 
 
 def neurons(student: Student, saliency: Saliency, keep: float) -> Student:
@@ -80,19 +75,12 @@ def top(scores: Array, count: int) -> Array:
     return np.sort(np.argsort(-scores, kind="stable")[:count])
 
 
-def _refuse_growth(
-    old: Mapping[str, int], layers: int, hidden: int, heads: int, feed_forward: int, head_width: int
-) -> None:
-    wanted = {
-        "num_hidden_layers": layers,
-        "hidden_size": hidden,
-        "num_attention_heads": heads,
-        "intermediate_size": feed_forward,
-    }
-    grown = [f"{k} {v} > {old[k]}" for k, v in wanted.items() if v > old[k]]
+def _refuse_growth(config: Mapping[str, Any], wanted: Mapping[str, int], head_width: int) -> None:
+    grown = [f"{key} {value} > {config[key]}" for key, value in wanted.items() if value > int(config[key])]
     if grown:
         raise UserError(f"A cut can't be larger than its source: {', '.join(grown)}. Use start: grown instead.")
-    if heads * head_width != hidden:
+    hidden = wanted["hidden_size"]
+    if wanted["num_attention_heads"] * head_width != hidden:
         raise UserError(
             f"A cut keeps heads of {head_width} units: hidden {hidden} needs {hidden // head_width} heads "
             f"and a multiple of {head_width}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -20,6 +20,7 @@ ROWS = {
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 LABELS_SHOWN = 60
+ACCURACY, MACRO_F1 = ("accuracy", "accuracy", "Accuracy"), ("macro_f1", "f1", "Macro-F1")
 EXAMPLE = "my card never arrived"
 
 
@@ -56,34 +57,43 @@ def whole(
 
 
 def _metadata(name: str, story: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The front matter that the Hub reads; see https://huggingface.co/docs/hub/model-cards."""
-    teacher, encoder = about_teacher(manifest), _encoder(manifest)
-    metadata: dict[str, Any] = {
-        "license": teacher["licence"],
-        "pipeline_tag": "text-classification",
-        "library_name": "transformers" if encoder else "minikin",
-        "tags": ["minikin", "knowledge-distillation", "quantized", *(["onnx"] if encoder else ["static-embeddings"])],
-        "base_model": teacher["name"] if teacher["name"] and HUB_NAME.fullmatch(teacher["name"]) else None,
-    }
+    library, tag = ("transformers", "onnx") if _encoder(manifest) else ("minikin", "static-embeddings")
+    task, metrics = ("text-classification", "Text classification"), (ACCURACY, MACRO_F1)
+    return front_matter(name, story, about_teacher(manifest), library, tag, task, metrics)
+
+
+def front_matter(
+    name: str,
+    story: Mapping[str, Any],
+    origin: Mapping[str, str],
+    library: str,
+    tag: str,
+    task: tuple[str, str],
+    metrics: Sequence[tuple[str, str, str]],
+) -> dict[str, Any]:
+    """The front matter that the Hub reads; see https://huggingface.co/docs/hub/model-cards.
+
+    `origin` holds name and licence of what the kin comes from, `task` type and title, `metrics` key, type and title.
+    """
     student = part(story, "measurements", "student") or {}
-    metrics = [
+    found = [
         {"type": kind, "name": title, "value": round(value, 6)}
-        for key, kind, title in (("accuracy", "accuracy", "Accuracy"), ("macro_f1", "f1", "Macro-F1"))
+        for key, kind, title in metrics
         if (value := number(student.get(key))) is not None
     ]
-    if metrics:
-        metadata["model-index"] = [
-            {
-                "name": name,
-                "results": [
-                    {
-                        "task": {"type": "text-classification", "name": "Text classification"},
-                        "dataset": {"type": slug(name), "name": name, "split": "test"},
-                        "metrics": metrics,
-                    }
-                ],
-            }
-        ]
+    results = {
+        "task": {"type": task[0], "name": task[1]},
+        "dataset": {"type": slug(name), "name": name, "split": "test"},
+        "metrics": found,
+    }
+    metadata: dict[str, Any] = {
+        "license": origin["licence"],
+        "pipeline_tag": task[0],
+        "library_name": library,
+        "tags": ["minikin", "knowledge-distillation", "quantized", tag],
+        "base_model": origin["name"] if HUB_NAME.fullmatch(origin["name"]) else None,
+        "model-index": [{"name": name, "results": [results]}] if found else None,
+    }
     return {key: value for key, value in metadata.items() if value}
 
 
@@ -149,29 +159,27 @@ COLUMNS: Columns = (
 )
 
 
-def side_by_side(story: Mapping[str, Any], rows: Mapping[str, str], columns: Columns) -> list[str]:
-    """Lines of a table of what was measured: a row for each of `rows` (its key and its title) that was."""
+def side_by_side(story: Mapping[str, Any], rows: Mapping[str, str], columns: Columns, how: str) -> str:
+    """A table of what was measured, a row for each of `rows` (its key and its title) that was; and `how` it was."""
     measured = part(story, "measurements") or {}
     lines = ["| | " + " | ".join(heading for heading, _, _ in columns) + " |", "|---" + "|---:" * len(columns) + "|"]
     for who, title in rows.items():
         if isinstance(m := measured.get(who), Mapping):
             lines.append(f"| {title} | " + " | ".join(shown(m.get(key)) for _, key, shown in columns) + " |")
-    return lines
+    if len(lines) == 2:
+        return "Not measured yet."
+    processor = part(story, "machine", "processor")
+    where = f" on {flat(str(processor))}" if processor else ""
+    return "\n".join(lines) + f"\n\n{how}{where}.{words.busy(measured)} The whole story is in `report.html`."
 
 
 def _table(story: Mapping[str, Any]) -> str:
     """Teacher, student and baselines side by side."""
-    lines = side_by_side(story, ROWS, COLUMNS)
-    if len(lines) == 2:
-        return "Not measured yet."
-    machine = part(story, "machine") or {}
-    where = f" on {flat(str(machine['processor']))}" if machine.get("processor") else ""
-    busy = words.busy(part(story, "measurements"))
-    return "\n".join(lines) + (
-        f"\n\nAll on the same test texts; this model as the packaged file answers, in the runtime that ships. "
-        f"Latency is from raw text to answer, one text at a time, one thread{where}.{busy} "
-        "The whole story is in `report.html`."
+    how = (
+        "All on the same test texts; this model as the packaged file answers, in the runtime that ships. "
+        "Latency is from raw text to answer, one text at a time, one thread"
     )
+    return side_by_side(story, ROWS, COLUMNS, how)
 
 
 def per_gate(story: Mapping[str, Any]) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from minikin.report import words
-from minikin.report.card import HUB_NAME, about_teacher, flat, interval, side_by_side, slug, whole
 from minikin.report.card import ROWS as WHO
-from minikin.report.words import Columns, number, part
+from minikin.report.card import about_teacher, flat, front_matter, interval, side_by_side, whole
+from minikin.report.words import Columns, part
 
 ROWS = {**WHO, "tfidf": "Answer of the nearest prompt"}
 COLUMNS: Columns = (
@@ -20,6 +20,7 @@ COLUMNS: Columns = (
     ("p50", "latency_ms_p50", words.ms),
     ("tokens/s", "decode_tokens_per_s", words.significant),
 )
+METRICS = (("accuracy", "exact_match", "Exact match"), ("perplexity", "perplexity", "Perplexity"))
 EXAMPLE = "turn the hall lights down a bit"
 
 
@@ -30,26 +31,9 @@ def card(story: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
 
 
 def _metadata(name: str, story: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The front matter that the Hub reads; see https://huggingface.co/docs/hub/model-cards."""
-    student = part(story, "measurements", "student") or {}
     # weights of a checkpoint stay its own, and so does its licence
     origin = about_teacher(manifest, "base" if manifest.get("base") else "teacher")
-    metrics = [
-        {"type": kind, "name": title, "value": round(value, 6)}
-        for key, kind, title in (("accuracy", "exact_match", "Exact match"), ("perplexity", "perplexity", "Perplexity"))
-        if (value := number(student.get(key))) is not None
-    ]
-    task = {"type": "text-generation", "name": "Text generation"}
-    results = [{"task": task, "dataset": {"type": slug(name), "name": name, "split": "test"}, "metrics": metrics}]
-    metadata: dict[str, Any] = {
-        "license": origin["licence"],
-        "pipeline_tag": "text-generation",
-        "library_name": "transformers",
-        "tags": ["minikin", "knowledge-distillation", "quantized", "gguf"],
-        "base_model": origin["name"] if HUB_NAME.fullmatch(origin["name"]) else None,
-        "model-index": [{"name": name, "results": results}] if metrics else None,
-    }
-    return {key: value for key, value in metadata.items() if value}
+    return front_matter(name, story, origin, "transformers", "gguf", ("text-generation", "Text generation"), METRICS)
 
 
 def _what(story: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
@@ -81,15 +65,13 @@ def _use(story: Mapping[str, Any]) -> str:
 
 def _table(story: Mapping[str, Any]) -> str:
     """Teacher, student and baselines side by side."""
-    processor = part(story, "machine", "processor")
-    where = f" on {flat(str(processor))}" if processor else ""
-    busy = words.busy(part(story, "measurements"))
     whose = "the teacher's" if story.get("agreement") else "people's"
-    return "\n".join(side_by_side(story, ROWS, COLUMNS)) + (
-        f"\n\nExact: the same JSON value as {whose} answer, or the same text. ROUGE-L: the share of words in "
-        f"common, in order. Perplexity is of {whose} answers. This model as the packaged file answers in llama.cpp, "
-        f"one prompt at a time, one thread{where}.{busy} The whole story is in `report.html`."
+    how = (
+        f"Exact: the same JSON value as {whose} answer, or the same text. ROUGE-L: the share of words in common, in "
+        f"order. Perplexity is of {whose} answers. This model as the packaged file answers in llama.cpp, one prompt at "
+        "a time, one thread"
     )
+    return side_by_side(story, ROWS, COLUMNS, how)
 
 
 def _limits(story: Mapping[str, Any]) -> str:

@@ -19,7 +19,8 @@ from minikin.plan.search import Trial, halving, last_scores
 from minikin.recipe.schema import Objective
 from minikin.steps.context import Build, Material
 from minikin.steps.fit import limits_of
-from minikin.steps.learn import Roots, make, objectives_of, settings_of, train
+from minikin.steps.learn import objectives_of, settings_of, train
+from minikin.steps.origins import Roots, make
 from minikin.students import module
 from minikin.train.distil import score
 
@@ -86,11 +87,10 @@ def plan(build: Build, material: Material, base: Roots, signals: Signals, all_me
 
 
 def shortlist(fitting: Sequence[Measured]) -> list[Candidate]:
-    """The candidates worth training: the most capable of each family and start, then the next, up to four."""
-    groups: dict[tuple[str, str, bool], list[Candidate]] = {}
+    """The candidates worth training: the most capable of each kind, then the next, up to four."""
+    groups: dict[tuple[str, str, bool, bool], list[Candidate]] = {}
     for candidate in dict.fromkeys(m.candidate for m in fitting):
-        key = (candidate.family, candidate.start, candidate.window > 0)
-        groups.setdefault(key, []).append(candidate)
+        groups.setdefault(candidate.kind, []).append(candidate)
     for group in groups.values():
         group.sort(key=lambda c: -sum(c.weights(0, 0, 0)) - c.hidden)
     ranked = [group[i] for i in range(max(map(len, groups.values()))) for group in groups.values() if i < len(group)]
@@ -108,9 +108,9 @@ def _trial(build: Build, material: Material, base: Roots, signals: Signals, cand
     student = make(candidate, base, recipe.seed)
     layers = base.teacher_shape[0] if base.teacher_shape else 0
     simple = [o for o in recipe.distil.objectives if o.name in SIMPLE] or [Objective(name="kl")]
-    held_out = (module.tokens(student, data.validation.texts), data.validation.labels_N)
-    student = train(build, candidate, student, part, objectives_of(simple, candidate, layers), settings, held_out)
-    return score(module.to_module(student), *held_out)
+    student = train(build, student, part, objectives_of(simple, candidate, layers), settings, data.validation)
+    held_out = module.tokens(student, data.validation.texts)
+    return score(module.to_module(student), held_out, data.validation.labels_N)
 
 
 def _rows(signals: Signals, rows: Any) -> Signals:

@@ -17,12 +17,12 @@ from minikin.compress.quantize import quantize
 from minikin.measure import speed
 from minikin.package import kin as package
 from minikin.plan.budget import Limits, Measured, refuse_if_impossible
-from minikin.plan.candidates import Candidate, propose
+from minikin.plan.candidates import Candidate, can_cut, propose
 from minikin.recipe import ladder
 from minikin.recipe.schema import Recipe
 from minikin.runtimes import open as open_kin
 from minikin.steps.context import Build
-from minikin.steps.learn import Roots, make
+from minikin.steps.origins import Roots, make
 
 MEASURE_CALLS = 120
 
@@ -82,20 +82,11 @@ def point(
     layers, hidden, feed_forward = layers or dial.layers, hidden or dial.hidden, feed_forward or dial.feed_forward
     if start == "cut" and teacher_shape is None:
         raise UserError("student.start: cut needs a bert-shaped teacher. Use start: grown, or another teacher.")
-    cut = start == "cut" or (start == "auto" and _can_cut(teacher_shape, layers, hidden, feed_forward))
-    if teacher_shape and cut:
+    if teacher_shape and (start == "cut" or (start == "auto" and can_cut(teacher_shape, layers, hidden, feed_forward))):
         whole = max(1, hidden // (teacher_shape[1] // teacher_shape[2]))
         return Candidate("encoder", "cut", hidden, layers, whole, feed_forward)
     heads = heads or (dial.heads if hidden == dial.hidden else _heads(hidden))
     return Candidate("encoder", "grown", hidden, layers, heads, feed_forward)
-
-
-def _can_cut(teacher_shape: tuple[int, int, int, int] | None, layers: int, hidden: int, feed_forward: int) -> bool:
-    if teacher_shape is None:
-        return False
-    its_layers, its_hidden, its_heads, its_neurons = teacher_shape
-    whole_heads = hidden % (its_hidden // its_heads) == 0
-    return whole_heads and layers <= its_layers and hidden <= its_hidden and feed_forward <= its_neurons
 
 
 def _heads(hidden: int) -> int:

@@ -1,25 +1,24 @@
-"""From a candidate to a trained student: made, distilled from signals, pruned, and the control without a teacher."""
+"""From a candidate to a trained student: distilled from signals, pruned, and the control without a teacher."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
 from minikin.base.errors import UserError
-from minikin.base.joined import Joined, evenly
-from minikin.base.types import Array, Data, Encoded, Progress, Saliency, Signals, Student, Text, no_progress
-from minikin.compress import prune, vocabulary
+from minikin.base.joined import evenly
+from minikin.base.types import Array, Progress, Signals, Split, Student, Text, no_progress
+from minikin.compress import prune
 from minikin.equations.calibration import fit_temperature
-from minikin.feed.tokens import encode
 from minikin.plan.candidates import Candidate
 from minikin.recipe.schema import Objective as ObjectiveSpec
 from minikin.steps.context import Build, Material
+from minikin.steps.origins import PROBE_TEXTS, Pieces, Roots, make, roots
 from minikin.steps.teach import epochs_for, in_bfloat16, threads
-from minikin.students import encoder, inherit, module, static, store, tokenizer
+from minikin.students import encoder, module, store
 from minikin.teachers.local import LocalTeacher
 from minikin.teachers.resolve import resolve
 from minikin.train.distil import distil, logits, tolerance
@@ -32,154 +31,6 @@ PASSES = {"cut": 400_000, "grown": 600_000, "static": 600_000}
 
 CONTROL_SHARE = 0.25
 """Texts that the control sees, as a share of those that the student sees; never fewer than three epochs."""
-
-PROBE_TEXTS = 128
-FRESH_VOCABULARY = 4000
-
-
-@dataclass(frozen=True)
-class Pieces:
-    """The trimmed vocabulary: its tokenizer, the teacher's ids that it keeps, and how often the texts use each."""
-
-    tokenizer_json: str
-    kept_ids: Array
-    counts_V: Array
-
-
-@dataclass(frozen=True)
-class Roots:
-    """What every student grows from: the trimmed vocabulary, and the teacher's weights over its pieces."""
-
-    pieces: Pieces
-    teacher: Student | None
-    embeddings_VH: Array | None
-    outputs_VH: Array | None
-    labels: tuple[str, ...]
-    max_length: int
-    pair: bool
-    sample: Sequence[Text]
-
-    @property
-    def tokenizer_json(self) -> str:
-        """The tokenizer over the kept pieces."""
-        return self.pieces.tokenizer_json
-
-    @property
-    def kept_ids(self) -> Array:
-        """The teacher's ids of the kept pieces (V,)."""
-        return self.pieces.kept_ids
-
-    @cached_property
-    def saliency(self) -> Saliency:
-        """What the teacher's units carry on the sample: scored once, cut often."""
-        assert self.teacher is not None
-        return encoder.probe(self.teacher, module.tokens(self.teacher, self.sample))
-
-    @property
-    def teacher_shape(self) -> tuple[int, int, int, int] | None:
-        """Layers, hidden width, heads and neurons of a teacher that can be cut."""
-        if self.teacher is None:
-            return None
-        keys = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
-        return tuple(int(self.teacher.config[k]) for k in keys)  # type: ignore[return-value]
-
-
-def pieces(build: Build, data: Data, teacher: LocalTeacher | None) -> Pieces:
-    """Trim the teacher's vocabulary to the domain's pieces; learn one from the texts where none can be trimmed."""
-    spec, texts = build.recipe.student, data.train.texts
-    if teacher is not None and vocabulary.can_trim(teacher.tokenizer_json):
-        source = teacher.tokenizer_json
-    else:
-        alone = (part for text in texts for part in ((text,) if isinstance(text, str) else text))
-        source = tokenizer.learn(alone, spec.vocabulary or FRESH_VOCABULARY)
-    return trimmed(source, texts, data.unlabelled.texts, build.recipe.data.max_length, keep=spec.vocabulary)
-
-
-def trimmed(
-    source: str, texts: Sequence[Text], more: Sequence[Text], max_length: int, keep: int | None = None
-) -> Pieces:
-    """Keep the pieces that `texts` and `more` use and a complete fallback; count them in `texts`."""
-    kept, kept_ids = vocabulary.trim(source, Joined([texts, more]), keep=keep, fallback="scripts")
-    return Pieces(kept, kept_ids, inherit.counts(encode(kept, texts, max_length), len(kept_ids)))
-
-
-def roots(build: Build, data: Data, kept: Pieces, teacher: LocalTeacher | None) -> Roots:
-    """What this build's students grow from; without weights of a teacher whose vocabulary can't be trimmed."""
-    if teacher is not None and not vocabulary.can_trim(teacher.tokenizer_json):
-        teacher = None
-    static = build.recipe.student.family != "encoder"
-    return rooted(kept, teacher, data.labels, build.recipe.data.max_length, data.train.texts, static=static)
-
-
-def rooted(
-    kept: Pieces,
-    teacher: LocalTeacher | None,
-    labels: tuple[str, ...],
-    max_length: int,
-    texts: Sequence[Text],
-    *,
-    static: bool,
-) -> Roots:
-    """Take the teacher's weights for the pieces that are kept; `static` students want its token outputs too."""
-    as_student, embeddings_VH, outputs_VH = None, None, None
-    if teacher is not None:
-        if static:
-            outputs_VH = teacher.token_outputs(kept.kept_ids)
-        embeddings_VH = teacher.token_embeddings()[kept.kept_ids]
-        if teacher.config.model_type == "bert":
-            as_student = vocabulary.apply(teacher.as_student(), kept.kept_ids, kept.tokenizer_json)
-    pair = not isinstance(texts[0], str)
-    sample = evenly(texts, PROBE_TEXTS)
-    return Roots(kept, as_student, embeddings_VH, outputs_VH, labels, max_length, pair, sample)
-
-
-def make(candidate: Candidate, base: Roots, seed: int) -> Student:
-    """An untrained student of a candidate's shape, with everything that it can inherit."""
-    classes = len(base.labels)
-    if candidate.family == "static":
-        config = static.config_of(
-            hidden=candidate.hidden,
-            vocabulary=len(base.kept_ids),
-            classes=classes,
-            window=candidate.window,
-            pool="mean-max" if candidate.window else "mean",
-            pair=base.pair,
-        )
-        embeddings_VH = _static_embeddings(base, candidate.hidden, seed)
-        return static.grow(config, embeddings_VH, base.tokenizer_json, base.labels, base.max_length, seed)
-    if candidate.start == "cut":
-        assert base.teacher is not None
-        cut = prune.to_shape(
-            base.teacher,
-            base.saliency,
-            layers=candidate.layers,
-            hidden=candidate.hidden,
-            heads=candidate.heads,
-            feed_forward=candidate.feed_forward,
-        )
-        width = candidate.embedding
-        return inherit.factorised(cut, width, base.pieces.counts_V) if width else cut
-    config = encoder.config_of(
-        layers=candidate.layers,
-        hidden=candidate.hidden,
-        heads=candidate.heads,
-        feed_forward=candidate.feed_forward,
-        vocabulary=len(base.kept_ids),
-        max_length=base.max_length,
-        classes=classes,
-        embedding=candidate.embedding,
-    )
-    student = encoder.grow(config, base.tokenizer_json, base.labels, seed)
-    return (
-        student if base.embeddings_VH is None else inherit.embeddings(student, base.embeddings_VH, base.pieces.counts_V)
-    )
-
-
-def _static_embeddings(base: Roots, hidden: int, seed: int) -> Array:
-    if base.outputs_VH is None:
-        return np.random.default_rng(seed).normal(0, 0.1, (len(base.kept_ids), hidden)).astype(np.float32)
-    reduced_VH = inherit.reduced(base.outputs_VH - base.outputs_VH.mean(0), base.pieces.counts_V, hidden)
-    return reduced_VH * np.float32(0.25 / max(float(reduced_VH.std()), 1e-8))
 
 
 def settings_of(build: Build, candidate: Candidate, texts: int, seed: int | None = None) -> Settings:
@@ -223,28 +74,27 @@ def _spread(mine: int, theirs: int, name: str) -> dict[int, int]:
 
 def train(
     build: Build,
-    candidate: Candidate,
     student: Student,
     signals: Signals,
     objectives: Sequence[Objective],
     settings: Settings,
-    validation: tuple[Encoded, Array],
+    validation: Split,
     *,
     scratch: Path | None = None,
     progress: Progress = no_progress,
 ) -> Student:
     """Train one student on signals and return it; validation accuracy picks the epoch."""
     torch_module = module.to_module(student, inside=any(o.name in INSIDE for o in objectives))
-    settings = replace(settings, tolerance=tolerance(validation[1]))
+    settings = replace(settings, tolerance=tolerance(validation.labels_N))
     with threads(build.threads):
         distil(
             torch_module,
-            candidate.family,
+            student.family,
             module.tokens(student, signals.texts),
             signals,
             objectives,
             settings,
-            validation=validation,
+            validation=(module.tokens(student, validation.texts), validation.labels_N),
             widths=module.widths(student),
             scratch=scratch,
             progress=progress,
@@ -272,12 +122,10 @@ def distilled(build: Build, material: Material, base: Roots, candidate: Candidat
 
     def do(out: Path, scratch: Path, progress: Progress) -> None:
         student = make(candidate, base, settings.seed)
-        held_out = (module.tokens(student, data.validation.texts), data.validation.labels_N)
-        student = train(
-            build, candidate, student, signals, objectives, settings, held_out, scratch=scratch, progress=progress
-        )
+        how = (signals, objectives, settings, data.validation)
+        student = train(build, student, *how, scratch=scratch, progress=progress)
         if recipe.prune.keep < 1.0 and candidate.family == "encoder":
-            student = pruned(build, candidate, student, signals, objectives, settings, held_out)
+            student = pruned(build, student, *how)
         store.save(calibrated(student, data.calibration.texts, data.calibration.labels_N), out)
 
     folder = build.step("distil", "student", inputs, f"{candidate.name}, {settings.epochs} epochs", do)
@@ -286,12 +134,11 @@ def distilled(build: Build, material: Material, base: Roots, candidate: Candidat
 
 def pruned(
     build: Build,
-    candidate: Candidate,
     student: Student,
     signals: Signals,
     objectives: Sequence[Objective],
     settings: Settings,
-    validation: tuple[Encoded, Array],
+    validation: Split,
 ) -> Student:
     """Cut neurons out of a trained student and let it recover for a few epochs at a third of the rate."""
     saliency = encoder.probe(student, module.tokens(student, evenly(signals.texts, PROBE_TEXTS)))
@@ -300,7 +147,7 @@ def pruned(
     if not epochs:
         return smaller
     recovery = replace(settings, epochs=epochs, learning_rate=settings.learning_rate / 3)
-    return train(build, candidate, smaller, signals, objectives, recovery, validation)
+    return train(build, smaller, signals, objectives, recovery, validation)
 
 
 def calibrated(student: Student, texts: Sequence[Text], labels_N: Array) -> Student:
@@ -338,18 +185,8 @@ def control(build: Build, material: Material, kept: Pieces, candidate: Candidate
     def do(out: Path, scratch: Path, progress: Progress) -> None:
         found = LocalTeacher(checkpoint, data.labels, max_length, seed=build.recipe.seed)
         student = make(candidate, roots(build, data, kept, found), settings.seed)
-        held_out = (module.tokens(student, data.validation.texts), data.validation.labels_N)
-        student = train(
-            build,
-            candidate,
-            student,
-            gold_signals(material),
-            [Objective("gold")],
-            settings,
-            held_out,
-            scratch=scratch,
-            progress=progress,
-        )
+        how = (gold_signals(material), [Objective("gold")], settings, data.validation)
+        student = train(build, student, *how, scratch=scratch, progress=progress)
         store.save(calibrated(student, data.calibration.texts, data.calibration.labels_N), out)
 
     folder = build.step("control", "control", inputs, f"the same {candidate.name} without the teacher", do)

@@ -160,7 +160,7 @@ def stage_rows(
     """What each stage did to accuracy, size and latency: teacher, student in float32 PyTorch, shipped file."""
     rows = []
     if "teacher" in found:
-        rows.append({"name": "teacher, tuned", **_stage(found["teacher"]), "note": "PyTorch, float32"})
+        rows.append({"name": "teacher", **_stage(found["teacher"]), "note": "PyTorch, float32"})
     trained = TorchRuntime(student)
     floats = measure(trained, test, test, student.parameters * 4 / 2**20, seed, None, calls=60)
     rows.append({"name": "student, distilled", **_stage(floats), "note": "PyTorch, float32"})

@@ -81,49 +81,67 @@ def optimise(
     run goes on from it, to the same result. Only local random state is used: the caller's is restored.
     """
     _keep_freed_memory()
-    accelerator = Accelerator()
-    optimizer = torch.optim.AdamW(_groups(module, settings, heads), weight_decay=settings.weight_decay, fused=True)
     per_epoch = max(1, len(bucketed(lengths_N, settings.batch, settings.seed, 0)))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_then_decay(settings, per_epoch))
-    state = _State(module, optimizer, schedule, settings, scratch)
-    shares = _Shares(accelerator, np.ones(len(lengths_N)) if weights_N is None else weights_N)
+    steps = _Steps(module, settings, heads, per_epoch, np.ones(len(lengths_N)) if weights_N is None else weights_N)
+    state = _State(module, steps.optimizer, steps.schedule, settings, scratch)
     with (
         torch.random.fork_rng(devices=[]),
         # not accelerate's own mixed precision: that is one for the whole process, and a student is trained otherwise
-        bfloat16_products(module, accelerator.device, settings.bfloat16) as precision,
+        bfloat16_products(module, steps.accelerator.device, settings.bfloat16) as precision,
     ):
         torch.manual_seed(settings.seed)
         start = state.load()
-        prepared, prepared_optimizer = accelerator.prepare(module, optimizer)
+        prepared = steps.prepare(module)
         for epoch in range(start, settings.epochs):
             if _out_of_patience(state.history, settings):
                 break
             prepared.train()
-            total = 0.0
-            batches = bucketed(lengths_N, settings.batch, settings.seed, epoch)
-            for done, rows in enumerate(batches):
-                mine, counts = shares.of(rows)
-                with precision:
-                    loss = loss_of_batch(prepared, mine)
-                    loss = loss if counts == 1.0 else loss * counts
-                accelerator.backward(loss)
-                accelerator.clip_grad_norm_(prepared.parameters(), settings.clip)
-                prepared_optimizer.step()
-                schedule.step()
+            total, batches = 0.0, bucketed(lengths_N, settings.batch, settings.seed, epoch)
+            for done, rows_B in enumerate(batches):
+                total += steps.take(loss_of_batch, rows_B, precision)
                 state.average()
-                prepared_optimizer.zero_grad(set_to_none=True)
-                total += loss.detach().item()
                 progress((epoch + done / len(batches)) / settings.epochs, f"epoch {epoch + 1}/{settings.epochs}")
-            state.history.losses.append(shares.mean(total) / max(1, len(batches)))
+            state.history.losses.append(steps.shares.mean(total) / max(1, len(batches)))
             if evaluate is not None:
                 prepared.eval()
                 with torch.no_grad(), state.averaged():
                     state.note(evaluate(module))
-            if accelerator.is_main_process:
+            if steps.accelerator.is_main_process:
                 state.save(epoch + 1)
     state.restore_best()
     module.eval()
     return state.history
+
+
+class _Steps:
+    """Steps of the optimizer, each on this process's share of a batch."""
+
+    def __init__(
+        self, module: nn.Module, settings: Settings, heads: tuple[str, ...], per_epoch: int, weights_N: Array
+    ) -> None:
+        self.accelerator = Accelerator()
+        groups = _groups(module, settings, heads)
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, _warm_then_decay(settings, per_epoch))
+        self.shares, self.clip = _Shares(self.accelerator, weights_N), settings.clip
+
+    def prepare(self, module: nn.Module) -> nn.Module:
+        """Let accelerate wrap module and optimizer, as soon as the state of a killed run is back in them."""
+        self.prepared, self.prepared_optimizer = self.accelerator.prepare(module, self.optimizer)
+        return self.prepared  # type: ignore[no-any-return]
+
+    def take(self, loss_of_batch: LossOfBatch, rows_B: Array, precision: torch.autocast) -> float:
+        """Learn from a batch; return its loss."""
+        mine, counts = self.shares.of(rows_B)
+        with precision:
+            loss = loss_of_batch(self.prepared, mine)
+            loss = loss if counts == 1.0 else loss * counts
+        self.accelerator.backward(loss)
+        self.accelerator.clip_grad_norm_(self.prepared.parameters(), self.clip)
+        self.prepared_optimizer.step()
+        self.schedule.step()
+        self.prepared_optimizer.zero_grad(set_to_none=True)
+        return loss.detach().item()
 
 
 class _Shares:
