@@ -142,7 +142,7 @@ MK_WIDE MK_INLINE void tile8(const uint8_t *weights, const float *scale_16, cons
                              const float *scale_T, const int32_t *sum_TG, int groups, float *y_TN, int stride,
                              const int tokens, const int chains)
 {
-    __m512i dot[MK_TOKENS];
+    __m512i dot[MK_TOKENS_8];
     const int k = groups * MK_GROUP;
     const __m512 scale = _mm512_loadu_ps(scale_16), bias = _mm512_loadu_ps(bias_16);
     for (int t = 0; t < tokens; t++)
@@ -168,7 +168,7 @@ MK_WIDE MK_INLINE void tile8(const uint8_t *weights, const float *scale_16, cons
 MK_WIDE MK_INLINE void tile4(const uint8_t *weights, const float *bias_16, const int8_t *q_TK, const float *scale_T,
                              const int32_t *sum_TG, int groups, float *y_TN, int stride, const int tokens)
 {
-    __m512 y[MK_TOKENS / 2];
+    __m512 y[MK_TOKENS_4];
     const int k = groups * MK_GROUP;
     const __m512i low = _mm512_set1_epi8(15);
     for (int t = 0; t < tokens; t++)
@@ -176,7 +176,7 @@ MK_WIDE MK_INLINE void tile4(const uint8_t *weights, const float *bias_16, const
     for (int g = 0; g < groups; g++) {
         const uint8_t *block = weights + (size_t)g * 288;
         const __m512 scale = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(block + 256)));
-        __m512i dot[MK_TOKENS / 2];
+        __m512i dot[MK_TOKENS_4];
         for (int t = 0; t < tokens; t++)
             dot[t] = _mm512_set1_epi32(sum_TG[t * (groups + 1) + g]);
         for (int j = 0; j < 4; j++) {
@@ -210,7 +210,7 @@ MK_WIDE static void dot8_avx512(const uint8_t *weights, const float *scale_16, c
     MK_EACH(n, tile8(weights, scale_16, bias_16, q_TK, scale_T, sum_TG, groups, y_TN, stride, n, chains))
     switch (tokens) {
         TILE(1, 8) TILE(2, 4) TILE(3, 4) TILE(4, 2) TILE(5, 2) TILE(6, 1) TILE(7, 1) TILE(8, 1) TILE(9, 1)
-        TILE(10, 1) TILE(11, 1) TILE(12, 1) TILE(13, 1) TILE(14, 1) TILE(15, 1) TILE(16, 1)
+        TILE(10, 1) TILE(11, 1) TILE(12, 1) TILE(13, 1) TILE(14, 1) TILE(15, 1)
     }
 #undef TILE
 }
@@ -220,7 +220,7 @@ MK_WIDE static void dot4_avx512(const uint8_t *weights, const float *bias_16, co
 {
 #define TILE(n) MK_EACH(n, tile4(weights, bias_16, q_TK, scale_T, sum_TG, groups, y_TN, stride, n))
     while (tokens > 0) {
-        int count = tokens < MK_TOKENS / 2 ? tokens : MK_TOKENS / 2;
+        int count = tokens < MK_TOKENS_4 ? tokens : MK_TOKENS_4;
         switch (count) {
             TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) TILE(7) TILE(8)
         }

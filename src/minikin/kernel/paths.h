@@ -4,7 +4,8 @@
 
 #include "kernel.h"
 
-enum { MK_TOKENS = 16, MK_QUERIES = 16, MK_FEW = 4 }; /* rows of a tile, queries of a head, and sums side by side there */
+/* rows that a tile of 8-bit and of 4-bit weights takes at a time; queries of a head, and sums side by side there */
+enum { MK_TOKENS_8 = 15, MK_TOKENS_4 = 8, MK_QUERIES = 16, MK_FEW = 4 };
 
 typedef struct {
     void (*look_up)(const mk_table *table, int row, float *x_H, const float *more_H);
