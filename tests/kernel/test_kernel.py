@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -244,6 +245,26 @@ def test_damaged_files_are_refused_by_name(tmp_path, make):
         mk.load(folder)
     with pytest.raises(KinError, match=r"can't open .*model\.kernel: its checksum differs"):
         mk.load(folder, verify=False)
+
+
+@needs_kernel
+@pytest.mark.parametrize("asked", ["kernel", "onnx"])
+def test_weights_of_other_engines_are_compared_by_size_alone(tmp_path, asked):
+    folder = opened(tmp_path, quantize(small.encoder(), "int8"))
+    others = {"model.kernel": "kernel", "onnx/model_quantized.onnx": "onnx", "model.safetensors": "torch"}
+    for name, owner in others.items():
+        path = folder / name
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        if owner == asked:
+            with pytest.raises(KinError, match=f"{re.escape(name)} was changed"):
+                mk.load(folder, engine=asked)
+        else:
+            assert mk.load(folder, engine=asked)("card").label
+        path.write_bytes(whole[:-1])
+        with pytest.raises(KinError, match="bytes, not"):
+            mk.load(folder, engine=asked)
+        path.write_bytes(whole)
 
 
 @needs_kernel

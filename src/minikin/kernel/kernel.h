@@ -22,14 +22,15 @@ enum {
 
 enum { MK_OK = 0, MK_NO_MODEL = -1, MK_NEWER = -2, MK_TRUNCATED = -3, MK_CHANGED = -4, MK_MALFORMED = -5 };
 enum { MK_ENCODER = 0, MK_STATIC = 1 };
-enum { MK_GELU = 0, MK_GELU_TANH = 1, MK_RELU = 2, MK_TANH = 3 };
+enum { MK_GELU = 0, MK_GELU_TANH = 1, MK_RELU = 2, MK_TANH = 3, MK_NONE = 4 };
 
-/* y_TN = x_TK W^T + b. Weights are unsigned, in tiles of 16 outputs by 4 inputs (docs/kernel.md). */
+/* y_TN = f(x_TK W^T + b). Weights are unsigned, in tiles of 16 outputs by 4 inputs (docs/kernel.md). */
 typedef struct {
     const uint8_t *weights;
     const float *scales_N;  /* 8 bits: one per output; 4 bits: within the weights, one per output and group */
     const float *bias_N;
     int32_t bits, n, k;     /* k counts whole groups of 32 */
+    int32_t activation;     /* what is done to each output behind its bias */
 } mk_linear;
 
 /* A table whose rows are looked up: integers with a scale per row (8 bits), or per group of 32 (4 bits, half floats). */

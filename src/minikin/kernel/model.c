@@ -30,17 +30,29 @@ typedef struct {
     int fault;
 } opening;
 
+/* Eight bytes at a time: table[n] knows what a byte becomes behind which n others lie. */
 static uint32_t crc_of(const uint8_t *bytes, size_t size)
 {
-    uint32_t table[256], crc = 0xFFFFFFFFu;
+    uint32_t table[8][256], crc = 0xFFFFFFFFu;
     for (uint32_t i = 0; i < 256; i++) {
         uint32_t value = i;
         for (int bit = 0; bit < 8; bit++)
             value = value & 1 ? value >> 1 ^ 0xEDB88320u : value >> 1;
-        table[i] = value;
+        table[0][i] = value;
     }
-    for (size_t i = 0; i < size; i++)
-        crc = crc >> 8 ^ table[(crc ^ bytes[i]) & 255];
+    for (int n = 1; n < 8; n++)
+        for (int i = 0; i < 256; i++)
+            table[n][i] = table[n - 1][i] >> 8 ^ table[0][table[n - 1][i] & 255];
+    for (; size >= 8; bytes += 8, size -= 8) {
+        uint32_t eight[2];
+        memcpy(eight, bytes, 8);
+        crc ^= eight[0];
+        crc = table[7][crc & 255] ^ table[6][crc >> 8 & 255] ^ table[5][crc >> 16 & 255] ^ table[4][crc >> 24] ^
+              table[3][eight[1] & 255] ^ table[2][eight[1] >> 8 & 255] ^ table[1][eight[1] >> 16 & 255] ^
+              table[0][eight[1] >> 24];
+    }
+    for (; size > 0; bytes++, size--)
+        crc = crc >> 8 ^ table[0][(crc ^ *bytes) & 255];
     return ~crc;
 }
 
@@ -81,6 +93,7 @@ static mk_linear linear_of(opening *o, int name, int layer, int32_t n, int32_t k
     }
     w.weights = o->bytes + s->offset;
     w.bits = (int32_t)bits;
+    w.activation = MK_NONE;
     w.n = n;
     w.k = (int32_t)groups * MK_GROUP;
     w.bias_N = (const float *)(const void *)(w.weights + tiles * groups * (w.bits == 8 ? 512 : 288));
@@ -136,6 +149,7 @@ static void open_encoder(mk_model *m, opening *o)
         layer->out = linear_of(o, OUT, i, h, width);
         layer->norm1 = floats(o, NORM1, i, 2 * stride);
         layer->up = linear_of(o, UP, i, neurons, h);
+        layer->up.activation = m->activation;
         if (layer->query.bits != layer->key_value.bits) /* their input is quantized once */
             o->fault = 1;
         layer->down = linear_of(o, DOWN, i, h, neurons);
@@ -146,6 +160,7 @@ static void open_encoder(mk_model *m, opening *o)
             m->widest = neurons;
     }
     m->pooler = linear_of(o, POOLER, 0, h, h);
+    m->pooler.activation = MK_TANH;
 }
 
 int32_t mk_pooled_width(const mk_model *m)
@@ -278,7 +293,7 @@ mk_text mk_read(const mk_model *m, const char *first, size_t first_size, const c
 /* ---- the workspace ---- */
 
 typedef struct {
-    float *x_TH, *y_TN, *q_TA, *score_T, *turned_DT, *scale_T, *feature_P;
+    float *x_TH, *y_TN, *q_TA, *score_TQ, *turned_DQ, *scale_T, *feature_P;
     int8_t *integers_TK;
     int32_t *sum_TG;
     int32_t stride, wide;
@@ -316,8 +331,8 @@ static size_t lay_out(const mk_model *m, int32_t tokens, int32_t texts, uint8_t 
     TAKE(sum_TG, int32_t, t * (size_t)(r->wide / MK_GROUP + 1));
     TAKE(scale_T, float, t);
     TAKE(feature_P, float, round_up(features, MK_GROUP));
-    TAKE(score_T, float, MK_QUERIES * round_up(m->positions, 16));
-    TAKE(turned_DT, float, (size_t)r->wide * (size_t)round_up(m->positions, 16));
+    TAKE(score_TQ, float, (size_t)m->positions * MK_QUERIES);
+    TAKE(turned_DQ, float, (size_t)r->wide * MK_QUERIES);
 #undef TAKE
     return total;
 }
@@ -364,7 +379,6 @@ static void feed_forward(const mk_model *m, const mk_path *p, const mk_layer *la
     apply(p, &layer->out, r->q_TA, rows, padded, r, r->y_TN, r->stride);
     p->add_norm(r->x_TH, r->y_TN, layer->norm1, m->epsilon, rows, m->hidden, r->stride);
     apply(p, &layer->up, r->x_TH, rows, r->stride, r, r->y_TN, neurons);
-    p->activate(r->y_TN, rows * neurons, m->activation);
     apply(p, &layer->down, r->y_TN, rows, neurons, r, r->q_TA, r->stride);
     p->add_norm(r->x_TH, r->q_TA, layer->norm2, m->epsilon, rows, m->hidden, r->stride);
 }
@@ -389,7 +403,7 @@ static void attend_layer(const mk_path *p, const mk_layer *layer, const mk_text 
                     (size_t)r->stride * sizeof(float));
         }
         p->attend(q_TA, padded, r->y_TN + (size_t)t * (size_t)kv_stride, kv_stride, length, last ? 1 : length,
-                  layer->heads, layer->head_width, r->turned_DT, r->score_T);
+                  layer->heads, layer->head_width, r->turned_DQ, r->score_TQ);
         t += length;
     }
 }
@@ -407,7 +421,6 @@ static void run_encoder(const mk_model *m, const mk_path *p, const int32_t *ids,
         feed_forward(m, p, &m->layer[i], last ? texts : tokens, r);
     }
     apply(p, &m->pooler, r->x_TH, texts, r->stride, r, r->y_TN, r->stride);
-    p->activate(r->y_TN, texts * r->stride, MK_TANH);
     for (int32_t b = 0; b < texts; b++) {
         float *row = r->y_TN + (size_t)b * (size_t)r->stride;
         if (pooled_BP)
@@ -436,7 +449,7 @@ static void pool(const mk_model *m, const mk_path *p, const int32_t *ids, int32_
             float *y = r->q_TA + (size_t)t * (size_t)gated, *x = r->x_TH + (size_t)t * (size_t)r->stride;
             for (int32_t i = 0; i < h; i++)
                 y[h + i] *= 0.5f; /* sigmoid(g) = (1 + tanh(g / 2)) / 2 */
-            p->activate(y + h, h, MK_TANH);
+            p->activate(y + h, 1, h, 0, MK_TANH);
             for (int32_t i = 0; i < h; i++)
                 x[i] += y[i] * (0.5f * y[h + i] + 0.5f);
         }

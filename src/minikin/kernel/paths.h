@@ -4,7 +4,8 @@
 
 #include "kernel.h"
 
-enum { MK_TOKENS = 16, MK_QUERIES = 4 }; /* rows that one tile, and one head, takes at a time */
+/* rows that a tile of 8-bit and of 4-bit weights takes at a time; queries of a head, and sums side by side there */
+enum { MK_TOKENS_8 = 15, MK_TOKENS_4 = 8, MK_QUERIES = 16, MK_FEW = 4 };
 
 typedef struct {
     void (*look_up)(const mk_table *table, int row, float *x_H, const float *more_H);
@@ -13,9 +14,9 @@ typedef struct {
     void (*linear)(const mk_linear *w, const int8_t *q_TK, const float *scale_T, const int32_t *sum_TG, int tokens,
                    float *y_TN, int stride);
     void (*add_norm)(float *x_TH, const float *y_TH, const float *norm, float epsilon, int tokens, int h, int stride);
-    void (*activate)(float *x, int count, int kind);
+    void (*activate)(float *x_TN, int rows, int count, int stride, int kind);
     void (*attend)(float *q_TA, int q_stride, const float *kv_TA, int kv_stride, int tokens, int queries, int heads,
-                   int d, float *turned_DT, float *score_T);
+                   int d, float *turned_DQ, float *score_TQ);
     void (*softmax)(float *x_C, int classes);
 } mk_path;
 

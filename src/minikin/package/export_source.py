@@ -19,8 +19,8 @@ from minikin.package.kernel import ALIGN, GROUP, HEADER, KINDS, NAMES, SECTION, 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 KERNEL: Final = Path(__file__).parent.parent / "kernel"
 PLACE: Final = re.compile(r"\{\{ (\w+) \}\}")
-QUERIES: Final = 4
-"""MK_QUERIES of kernel/paths.h: rows that attention takes at a time."""
+QUERIES: Final = 16
+"""MK_QUERIES of kernel/paths.h: queries that attention takes at a time."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,6 @@ class Memory:
             features = hidden * (2 if mean_max else 1) * (4 if pair else 1)
             widest = max(widest, window * hidden)
         wide = _up(max(widest, features, classes), GROUP)
-        long = _up(tokens, 16)
         items = [
             (tokens * _up(hidden, GROUP), 4),  # x_TH
             (tokens * wide, 4),  # y_TN
@@ -113,8 +112,8 @@ class Memory:
             (tokens * (wide // GROUP + 1), 4),  # sum_TG
             (tokens, 4),  # scale_T
             (_up(features, GROUP), 4),  # feature_P
-            (QUERIES * long, 4),  # score_T
-            (wide * long, 4),  # turned_DT
+            (tokens * QUERIES, 4),  # score_TQ
+            (wide * QUERIES, 4),  # turned_DQ
         ]
         workspace = sum(_up((number + 16) * width, ALIGN) for number, width in items)
         kind_of_tokens, characters = _tokenizer(kernel, listed)

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from minikin.base import extras
-from minikin.base.types import Array, QuantizedTensor, Weights
+from minikin.base.types import Array, QuantizedTensor, Weights, floats
 
 MICROSOFT: Final = "com.microsoft"
 OPSET: Final = 18
@@ -73,18 +73,21 @@ class Graph:
         data: bytes = model.SerializeToString(deterministic=True)
         return data
 
-    def linear(self, x: str, weights_RK: Weights, bias_R: Array, *, flat: bool = False, name: str = "") -> str:
+    def linear(
+        self, x: str, weights_RK: Weights, bias_R: Array, *, flat: bool = False, exact: bool = False, name: str = ""
+    ) -> str:
         """Return x · Wᵀ + b; integers multiply as u8·s8 with activations quantized on the fly.
 
-        `flat` says that `x` is (B, K), where float32 weights take one fused operator.
+        `flat` says that `x` is (B, K), where float32 weights take one fused operator; `exact`, that integers are
+        unpacked to float32 while the session loads.
         """
         bias = self.constant(np.asarray(bias_R, np.float32))
-        if isinstance(weights_RK, QuantizedTensor):
+        if isinstance(weights_RK, QuantizedTensor) and not exact:
             weights, scales = self.integers(weights_RK)
             return self.node("DynamicQuantizeMatMul", [x, weights, scales, "", bias], domain=MICROSOFT, name=name)
         if flat:
-            return self.node("Gemm", [x, self.constant(weights_RK.T.astype(np.float32)), bias], name=name)
-        product = self.node("MatMul", [x, self.constant(weights_RK.T.astype(np.float32))])
+            return self.node("Gemm", [x, self.table(weights_RK), bias], transB=1, name=name)
+        product = self.node("MatMul", [x, self.constant(floats(weights_RK).T)])
         return self.node("Add", [product, bias], name=name)
 
     def integers(self, weights: QuantizedTensor) -> tuple[str, str]:

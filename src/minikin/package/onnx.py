@@ -68,8 +68,9 @@ class _Bert:
             x = self.layer(f"bert.encoder.layer.{i}", x, mask, last=i == self.layers - 1)
         if not self.layers:
             x = self.cls(x)
-        pooled = graph.node("Tanh", [self.linear("bert.pooler.dense", x, flat=True)], name="pooled")
-        logits = self.linear("classifier", pooled, flat=True, name="logits")
+        # in float32: a hundredth of the time, and half of what 8-bit arithmetic moves the logits by
+        pooled = graph.node("Tanh", [self.linear("bert.pooler.dense", x, flat=True, exact=True)], name="pooled")
+        logits = self.linear("classifier", pooled, flat=True, exact=True, name="logits")
         graph.node("Softmax", [logits], axis=-1, name="probabilities")
         classes, width = len(self.student.labels), int(self.student.config["hidden_size"])
         inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if self.typed else [])]
@@ -131,8 +132,9 @@ class _Bert:
         epsilon = float(self.student.config.get("layer_norm_eps", 1e-12))
         return graph.node("LayerNormalization", [graph.node("Sum", addends), scale, bias], epsilon=epsilon)
 
-    def linear(self, part: str, x: str, *, flat: bool, name: str = "") -> str:
-        return self.graph.linear(x, self.tensor(f"{part}.weight"), self.array(f"{part}.bias"), flat=flat, name=name)
+    def linear(self, part: str, x: str, *, flat: bool, exact: bool = False, name: str = "") -> str:
+        weights, bias = self.tensor(f"{part}.weight"), self.array(f"{part}.bias")
+        return self.graph.linear(x, weights, bias, flat=flat, exact=exact, name=name)
 
     def tensor(self, name: str) -> Weights:
         """Return a weight as the student holds it."""

@@ -16,6 +16,7 @@ from minikin.runtimes.kin import Kin
 RUNTIMES = {"onnx": "minikin.runtimes.onnx", "static": "minikin.runtimes.static"}
 ENGINES = ("kernel", "onnx", "torch")
 """What a user can ask for; of a static kin, `onnx` stands for numpy, which takes its place."""
+FLOATS = "model.safetensors"
 
 __all__ = ["ENGINES", "Kin", "open"]
 
@@ -28,7 +29,7 @@ def open(
     batch: int | None = None,
     engine: str | None = None,
 ) -> Kin:
-    """Load the kin in `folder`; `verify` compares every file with its SHA-256 first.
+    """Load the kin in `folder`; `verify` compares every file but weights of other engines with its SHA-256 first.
 
     `engine` is `kernel`, `onnx` or `torch`; by default the kernel where the kin carries its file and this install
     has it, else ONNX Runtime (numpy for static kins). `threads` are those of one computation; `batch` texts of
@@ -42,8 +43,10 @@ def open(
         raise UserError(f"There is no engine {engine!r}. Choose one of {', '.join(ENGINES)}.")
     path = Path(folder)
     manifest = manifests.read(path)
+    engine = engine or ("kernel" if manifest.kernel and extension() is not None else "onnx")
     if verify:
-        manifests.verify(path, manifest)
+        opened = {"kernel": manifest.kernel, "onnx": manifest.model, "torch": FLOATS}[engine]
+        manifests.verify(path, manifest, {manifest.kernel, manifest.model, FLOATS} - {opened})
     if manifest.task == "generate":
         raise KinError(f"The kin in {path} writes, it does not sort texts. Ask it with: minikin run {path} PROMPT")
     if manifest.runtime not in RUNTIMES:
@@ -64,9 +67,7 @@ def guard_of(path: Path, engine: str) -> Any:
     return import_module("minikin.trust.guard").Guard.of(path, engine=engine)
 
 
-def _module(manifest: Manifest, engine: str | None) -> str:
-    if engine is None:
-        engine = "kernel" if manifest.kernel and extension() is not None else "onnx"
+def _module(manifest: Manifest, engine: str) -> str:
     if engine == "onnx":
         return RUNTIMES[manifest.runtime]
     return "minikin.runtimes.kernel" if engine == "kernel" else "minikin.steps.reloaded"
