@@ -154,13 +154,15 @@ def methods(
     return chosen
 
 
-def halvings(everything: Labelled, ask: tuple[float, float], halves: int, mapies: int) -> dict[str, np.ndarray]:
+def halvings(
+    everything: Labelled, ask: tuple[float, float], halves: int, mapies: int, labels: int
+) -> dict[str, np.ndarray]:
     """Share kept local and risk among answers on the other half, (halves, 2), by method."""
     wrong_N, n = everything.wrong_N, len(everything)
     found: dict[str, list[tuple[float, float]]] = {}
     for seed in range(halves):
         shuffled_N = np.random.default_rng([seed, 1]).permutation(n)
-        one, other = shuffled_N[: n // 2], shuffled_N[n // 2 :]
+        one, other = shuffled_N[:labels], shuffled_N[labels:]
         try:
             chosen = methods((one, other), everything, ask, seed, seed < mapies)
         except CertificateError as error:
@@ -196,6 +198,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kin", type=Path, required=True, help="folder that a build of clinc150_oos.yaml wrote")
     parser.add_argument("--halves", type=int, default=1000)
+    parser.add_argument("--labels", type=int, default=None, help="how many certify, in place of half of all")
     parser.add_argument("--mapie-halves", type=int, default=None, help="fewer for MAPIE; 0: without it")
     parser.add_argument("--alpha", type=float, default=0.02)
     parser.add_argument("--delta", type=float, default=0.05)
@@ -203,7 +206,7 @@ def main() -> None:
     everything, ask = answers(asked.kin), (asked.alpha, asked.delta)
     about(everything)
     mapies = asked.halves if asked.mapie_halves is None else asked.mapie_halves
-    found = halvings(everything, ask, asked.halves, mapies)
+    found = halvings(everything, ask, asked.halves, mapies, asked.labels or len(everything) // 2)
     rows = [
         (
             name,
@@ -223,7 +226,10 @@ def main() -> None:
         "violations_known": float((found[KNOWN][:, 1] > ask[0]).mean()),
         "local_share": float(ours[:, 0].mean()),
     }
-    keep("handover", {"part": "clinc150", "kin": str(asked.kin), "halves": asked.halves, **result})
+    keep(
+        "handover",
+        {"part": "clinc150", "kin": str(asked.kin), "halves": asked.halves, "labels": asked.labels, **result},
+    )
     print(json.dumps(result))
 
 

@@ -210,7 +210,7 @@ def _sets(found: Certified) -> dict[str, Any] | None:
 
 def scorer_arrays(found: Certified) -> dict[str, Array]:
     """The arrays beside the certificate: the grid, the scores that certified, and where labelled examples lie."""
-    arrays: dict[str, Array] = {"grid_J": found.grid_J, "scores_N": np.sort(found.scores_N)}
+    arrays: dict[str, Array] = {"grid_J": found.grid_J, "scores_N": np.sort(found.scores_N).astype(np.float32)}
     return arrays if found.scorer.space is None else {**arrays, **held.arrays_of(found.scorer.space)}
 
 
