@@ -87,7 +87,7 @@ def _without(worse: Runtime, model: Any, texts: list[str], labels_N: Array) -> L
         model.both(texts)[1],
         labels_N,
         reject_place(model.labels),
-        familiar_N=familiar_to(model, texts, p_NC),
+        familiar_N2=familiar_to(model, texts, p_NC),
     )
 
 
@@ -104,12 +104,12 @@ def joined(parts: list[Labelled], order: Array) -> Labelled:
     pooled = None
     if all(part.pooled_NF is not None for part in parts):
         pooled = np.concatenate([np.asarray(part.pooled_NF) for part in parts])[order]
-    familiar_N = None
-    if all(part.familiar_N is not None for part in parts):
-        familiar_N = np.concatenate([np.asarray(part.familiar_N) for part in parts])[order]
+    familiar_N2 = None
+    if all(part.familiar_N2 is not None for part in parts):
+        familiar_N2 = np.concatenate([np.asarray(part.familiar_N2) for part in parts])[order]
     p_NC = np.concatenate([part.probabilities_NC for part in parts])[order]
     labels_N = np.concatenate([part.labels_N for part in parts])[order]
-    return Labelled(p_NC, pooled, labels_N, parts[0].reject, familiar_N=familiar_N)
+    return Labelled(p_NC, pooled, labels_N, parts[0].reject, familiar_N2=familiar_N2, held=parts[0].held)
 
 
 def traffic(

@@ -6,6 +6,7 @@ recipe → data → fit → teacher → signals → plan → student → distil 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from minikin.runtimes.author import Author, open_author
 from minikin.steps import choose, fit, generate, learn, material, origins, prove, ship, teach
 from minikin.steps.context import Build, Material
 from minikin.teachers.local import LocalTeacher
-from minikin.trust.words import table
+from minikin.trust import held, words
 
 
 def build(
@@ -129,9 +130,11 @@ def packaged(at: Build, texts: Material, shipped: Student, out: Path) -> Kin:
     """Write the kin folder whole, and load it by the runtime that will serve it."""
     with at.stages.stage("package", f"{shipped.family}, {shipped.scheme}"), atomic.folder(out) as folder:
         rows, train = material.learned_from(texts.data), texts.data.train
-        words = table(train.texts, train.labels_N)
-        extra = _extra(at, texts)
-        package.write(folder, shipped, recipe_yaml=dump(at.recipe), extra=extra, trained_on=rows, bits_B=words)
+        package.write(folder, shipped, recipe_yaml=dump(at.recipe), extra=_extra(at, texts), trained_on=rows)
+        kin = open_kin(folder, threads=1)
+        room_mib = (at.recipe.budget.size_mib or math.inf) - kin.manifest.size_mib
+        bits_B = words.table(train.texts, train.labels_N, room_mib * 2**20)
+        package.remember(folder, {"bits_B": bits_B, **held.gather(kin, texts.data, bits_B)})
     return open_kin(out, threads=1)
 
 

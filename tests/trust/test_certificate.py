@@ -30,7 +30,8 @@ def certified_kin(tmp_path_factory):
     words = table(TEXTS[::9], np.arange(len(TEXTS[::9])) % 2)
     known = np.arange(3, dtype=np.uint64)
     student, extra = small.static(seed=1), {"name": "toy"}
-    package.write(folder, student, recipe_yaml="task: classify\n", extra=extra, trained_on=known, bits_B=words)
+    package.write(folder, student, recipe_yaml="task: classify\n", extra=extra, trained_on=known)
+    package.remember(folder, {"bits_B": words})
     certify_folder(folder)
     return folder
 
@@ -44,8 +45,8 @@ def certify_folder(folder, groups=None, today=TODAY):
     unsure = np.argsort(p.max(1))[:200]
     changed = rng.choice(unsure, 90, replace=False)
     labels[changed] = (labels[changed] + 1) % p.shape[1]
-    familiar_N = familiar_to(kin, TEXTS, p)
-    found = certify(Labelled(p, h, labels, groups_N=groups, familiar_N=familiar_N), 0.1, 0.1, labels_checked=True)
+    familiar_N2 = familiar_to(kin, TEXTS, p)
+    found = certify(Labelled(p, h, labels, groups_N=groups, familiar_N2=familiar_N2), 0.1, 0.1, labels_checked=True)
     source = certificate.Source("0" * 64, 2, True, "labelled.csv")
     return certificate.write(folder, kin.manifest, found, source, engine=kin.engine, today=today, days=30)
 

@@ -4,7 +4,7 @@ import pytest
 from minikin.base.extras import extension
 from minikin.equations.logistic import auroc
 from minikin.trust.scores import NOTHING, REJECTED, Quick, Scorer, probability_parts
-from minikin.trust.words import familiar, table
+from minikin.trust.words import shares, table
 
 
 @pytest.mark.parametrize("reject", [-1, 2])
@@ -16,8 +16,7 @@ def test_one_answer_scores_as_many_do(answers, rng, reject, pooled, worded, comp
     h = fitting.pooled_NF if pooled else None
     texts, bits_B = [f"a text {i % 7} of {i % 11}" for i in range(200)], table(["a text 1 of 2"], np.array([1]))
     of_fitting, of_fresh = (
-        familiar(bits_B, (texts * 2)[: len(part)], part.probabilities_NC.argmax(1)) if worded else None
-        for part in (fitting, fresh)
+        shares(bits_B, (texts * 2)[: len(part)], part.probabilities_NC) if worded else None for part in (fitting, fresh)
     )
     scorer = Scorer.fit(fitting.probabilities_NC, h, of_fitting, fitting.labels_N, ~fitting.wrong_N, reject)
     assert len(scorer.weights_K) == len(scorer.names)
@@ -87,10 +86,10 @@ def test_arrays_that_do_not_fit_are_refused():
         return np.zeros(shape, kind)
 
     vectors = (zeros(5), zeros(5), zeros(4), zeros(4, 3), zeros(3), zeros(2, 3))
-    fitting = (*vectors, zeros(13, kind=np.float64), zeros(8, kind=np.uint8))
+    fitting = (*vectors, zeros(14, kind=np.float64), zeros(8, kind=np.uint8))
     assert extension().score(*fitting, 0.5, 0, "a") == 0.0
-    far = np.array([0, 0, 0, 0, 5, *[0] * 8], np.float64)  # the place of a class that is not there
-    spoilt = [(1, zeros(4)), (3, zeros(4, 2)), (5, zeros(4)), (4, zeros(0)), (4, zeros(300)), (6, zeros(13)), (6, far)]
+    far = np.array([0, 0, 0, 0, 5, *[0] * 9], np.float64)  # the place of a class that is not there
+    spoilt = [(1, zeros(4)), (3, zeros(4, 2)), (5, zeros(4)), (4, zeros(0)), (4, zeros(300)), (6, zeros(14)), (6, far)]
     spoilt.append((7, zeros(3, kind=np.uint8)))
     for place, wrong in spoilt:
         with pytest.raises(ValueError, match="fit"):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from minikin.base.extras import extension
 from minikin.trust.scores import NOTHING, Quick, Scorer
-from minikin.trust.words import familiar, joined, pieces, table
+from minikin.trust.words import familiar, joined, pieces, runner_up, shares, table
 
 TEXTS = ["Where is my card?", "my card is lost", "lost card", "send MONEY abroad", "money, now"]
 LABELS = np.array([0, 0, 0, 1, 1])
@@ -71,13 +71,13 @@ def test_few_strangers_look_known():
 @settings(max_examples=80, deadline=None)
 def test_the_extension_reads_the_same_words(held, best):
     bits_B = table(TEXTS + held, np.arange(len(TEXTS) + len(held)) % 4)
-    scorer = Scorer(np.array([0.3, 0.2, -0.1, 0.0, 2.5]), 0.1, -1, None, True)
-    row_C = np.full(4, 0.1, np.float32)
+    scorer = Scorer(np.array([0.3, 0.2, -0.1, 0.0, 2.5, -1.5]), 0.1, -1, None, True)
+    row_C = np.array([0.05, 0.1, 0.1, 0.05], np.float32)
     row_C[best] = 0.7
     one, other = (Quick(scorer, 4, compiled, bits_B) for compiled in (extension(), None))
     for text in [*held, *TEXTS]:
         scores = [quick.score(row_C, None, best, 0.7, text) for quick in (one, other)]
-        many = scorer.scores(row_C[None], None, familiar(bits_B, [text], np.array([best])))
+        many = scorer.scores(row_C[None], None, shares(bits_B, [text], row_C[None]))
         assert scores == pytest.approx([many[0]] * 2, abs=1e-5)
 
 
@@ -85,3 +85,16 @@ def test_the_extension_reads_the_same_words(held, best):
 def test_refuses_what_is_no_table(bits_B):
     with pytest.raises(ValueError, match="damaged"):
         familiar(bits_B, ["a"], np.array([0]))
+
+
+def test_a_table_takes_the_room_there_is():
+    words = [f"{i * 7919 % 100_003:09d}" for i in range(12_000)]
+    sizes = [len(table(words, np.arange(len(words)) % 10, room)) for room in (1e9, 40_000, 20_000, 0, -5)]
+    assert sizes[0] == len(table(words, np.arange(len(words)) % 10)) == 32768
+    assert sizes == [32768, 32768, 16384, 8192, 8192]
+
+
+def test_the_likeliest_other_label():
+    assert runner_up(np.array([[0.5, 0.2, 0.3], [0.4, 0.4, 0.2], [0.1, 0.2, 0.7]])).tolist() == [2, 1, 1]
+    both = shares(table(TEXTS, LABELS), ["lost card"], np.array([[0.3, 0.7]]))
+    assert both.tolist() == [[familiar(table(TEXTS, LABELS), ["lost card"], np.array([i]))[0] for i in (1, 0)]]

@@ -174,19 +174,21 @@ def read(source: str, kin: Kin, ask: Ask) -> Table:
 
 def labelled_by(kin: Kin, texts: Sequence[Text], labels_N: Array, reject: int, groups_N: Array | None = None) -> Any:
     """Ask the kin about all texts: what `certify` and `prospects` take."""
+    from minikin.trust import held
     from minikin.trust.certify import Labelled
 
     probabilities_NC, pooled_NF = kin.both(texts)
-    familiar_N = familiar_to(kin, texts, probabilities_NC)
-    return Labelled(probabilities_NC, pooled_NF, labels_N, reject, groups_N, familiar_N)
+    familiar_N2 = familiar_to(kin, texts, probabilities_NC)
+    kept = held.read(_of_training(kin), kin.labels, reject)
+    return Labelled(probabilities_NC, pooled_NF, labels_N, reject, groups_N, familiar_N2, kept)
 
 
 def familiar_to(kin: Kin, texts: Sequence[Text], probabilities_NC: Array) -> Array | None:
-    """The share (N,) of each text's words that is familiar; None for a kin without such a table."""
-    from minikin.trust.words import familiar
+    """The shares (N, 2) of each text's words that are familiar; None for a kin without such a table."""
+    from minikin.trust.words import shares
 
     bits_B = _of_training(kin).get("bits_B")
-    return None if bits_B is None else familiar(bits_B, texts, probabilities_NC.argmax(1))
+    return None if bits_B is None else shares(bits_B, texts, probabilities_NC)
 
 
 def hashes(texts: Sequence[Text]) -> Array:
@@ -202,7 +204,7 @@ def trained(kin: Kin | Author) -> Array | None:
 
 
 def _of_training(kin: Kin | Author) -> Mapping[str, Array]:
-    """What the kin carries of its training rows: their hashes, and the table of their words."""
+    """What the kin carries of its training rows: hashes, the table of their words, and answers to held-out ones."""
     return tensors.read(kin.folder / manifest.TRAINED_ON)[0] if manifest.TRAINED_ON in kin.manifest.files else {}
 
 

@@ -304,7 +304,7 @@ static PyObject *use(PyObject *module, PyObject *name)
     return text ? PyBool_FromLong(mk_use(text)) : NULL;
 }
 
-enum { JUDGED_WIDTH = 256, JUDGED_BLOCK = 32, JUDGED = 8, NUMBERS = 13 };
+enum { JUDGED_WIDTH = 256, JUDGED_BLOCK = 32, JUDGED = 8, NUMBERS = 14 };
 
 /* Sums of p log p and of weight * log p over one row of probabilities. */
 static void log_sums(const float *row, const float *weights, Py_ssize_t n, double *entropy, double *linear)
@@ -355,7 +355,7 @@ static double nearness(const float *z, Py_ssize_t width, const float *near, Py_s
         if (r < rows - 1 && last > best)
             best = last;
     }
-    away = squared - 2.0 * last + numbers[12];
+    away = squared - 2.0 * last + numbers[13];
     away = log1p(away > 0.0 ? away : 0.0);
     return numbers[7] * log(norm) + numbers[8] * best / norm +
            numbers[9] * (away < numbers[10] ? away : numbers[10]);
@@ -371,12 +371,23 @@ static int is_held(const uint8_t *bits, size_t bytes, uint64_t piece, int place)
     return bits[(x >> 3) & (bytes - 1)] >> (x & 7) & 1;
 }
 
-/* The share of a text's pieces that a class knows: `familiar` in trust/words.py. */
-static double familiar(const uint8_t *bits, size_t bytes, const char *text, Py_ssize_t size, int place)
+/* The likeliest class beside the one answered. */
+static int runner_up(const float *row, Py_ssize_t n, int best)
+{
+    int found = best == 0 && n > 1;
+    for (int i = found + 1; i < n; i++)
+        if (i != best && row[i] > row[found])
+            found = i;
+    return found;
+}
+
+/* The shares of a text's pieces that two classes know, weighted: `shares` in trust/words.py. */
+static double familiar(const uint8_t *bits, size_t bytes, const char *text, Py_ssize_t size, int best, int other,
+                       const double *weights)
 {
     const uint64_t six = 0xFFFFFFFFFFFFu;
     uint64_t piece = ' ';
-    int length = 1, count = 0, held = 0;
+    int length = 1, count = 0, held = 0, held_by_other = 0;
     for (Py_ssize_t i = 0; i <= size; i++) {
         uint8_t c = i < size ? (uint8_t)text[i] : ' ';
         if (c >= 'A' && c <= 'Z')
@@ -388,10 +399,11 @@ static double familiar(const uint8_t *bits, size_t bytes, const char *text, Py_s
         piece = (piece << 8 | c) & six;
         if (++length >= 6) {
             count++;
-            held += is_held(bits, bytes, piece, place);
+            held += is_held(bits, bytes, piece, best);
+            held_by_other += is_held(bits, bytes, piece, other);
         }
     }
-    return count ? (double)held / count : 0.0;
+    return count ? (weights[0] * held + weights[1] * held_by_other) / count : 0.0;
 }
 
 /* score(row, linear, pooled, projection, shift, near, numbers, bits, top, best, text) -> one answer's score: see
@@ -428,7 +440,8 @@ static PyObject *score(PyObject *module, PyObject *args)
             Py_ssize_t size;
             const char *bytes = utf8_of(text, &size, &made);
             if (bytes)
-                total += numbers[11] * familiar(b[7].buf, (size_t)b[7].len, bytes, size, best);
+                total += familiar(b[7].buf, (size_t)b[7].len, bytes, size, best, runner_up(row, classes, best),
+                                  numbers + 11);
             Py_XDECREF(made);
         }
     }

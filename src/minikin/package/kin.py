@@ -28,12 +28,10 @@ def write(
     recipe_yaml: str,
     extra: Mapping[str, Any],
     trained_on: Array | None = None,
-    bits_B: Array | None = None,
 ) -> None:
     """Write every file of a kin into `folder`, which exists; `extra` is merged into minikin.json.
 
-    `trained_on` holds 64-bit hashes of the rows that the build learned or chose from, so that nobody certifies on them;
-    `bits_B` is the table of their words by class (see trust/words.py).
+    `trained_on` holds 64-bit hashes of the rows that the build learned or chose from, so that nobody certifies on them.
 
     The temperature is folded into the classifier, so that every reader of the folder (transformers, ONNX
     Runtime, numpy) gives the calibrated probabilities. Same student, same bytes.
@@ -49,8 +47,7 @@ def write(
         _write_static(folder, cooled)
     atomic.write_text(folder / "recipe.yaml", recipe_yaml)
     if trained_on is not None:
-        words = {} if bits_B is None else {"bits_B": bits_B}
-        atomic.write_bytes(folder / manifest.TRAINED_ON, tensors.of_hashes(trained_on, **words))
+        atomic.write_bytes(folder / manifest.TRAINED_ON, tensors.of_hashes(trained_on))
     reason = kernel.why_not(cooled)
     if reason is None:
         atomic.write_bytes(folder / KERNEL, kernel.kernel_file(cooled, pair=pair))
@@ -69,6 +66,13 @@ def write(
         **extra,
     }
     manifest.write(folder, values)
+
+
+def remember(folder: Path, arrays: Mapping[str, Array]) -> None:
+    """Add arrays for certifying (see trust/words.py and held.py) to the hashes of the training rows in a kin."""
+    rows = tensors.read(folder / manifest.TRAINED_ON)[0]["rows"]
+    atomic.write_bytes(folder / manifest.TRAINED_ON, tensors.of_hashes(rows, **arrays))
+    manifest.write(folder, manifest.read(folder).raw)
 
 
 def seal(

@@ -11,7 +11,7 @@ from minikin.base.errors import CertificateError
 from minikin.base.types import Array
 from minikin.equations import risk
 from minikin.equations.binomial import cdf, trials_needed
-from minikin.trust.certify import FIT_SHARE, Labelled, fit_scorer, split, walk_of
+from minikin.trust.certify import Labelled, fit_scorer, split, walk_of
 from minikin.trust.verdicts import Verdicts
 
 RISKS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
@@ -41,7 +41,7 @@ def prospects(
     """Try each risk as `certify` would. Raises CertificateError when no score can be fitted on the labels."""
     if not np.isfinite(labelled.given[0]).all():
         raise CertificateError("The kin gives answers that are no numbers (NaN). Build the kin again.")
-    fitting, certifying = (labelled.take(rows) for rows in split(labelled.strata_N, seed))
+    fitting, certifying = (labelled.take(rows) for rows in split(labelled.strata_N, seed, labelled.fit_share))
     if not len(fitting) or not len(certifying):
         raise CertificateError(f"{len(labelled)} labelled texts are too few to tell anything. Give some dozens.")
     scorer = fit_scorer(fitting)
@@ -52,13 +52,15 @@ def prospects(
         found = risk.learn_then_test(scores_N, certifying.wrong_N, grid_J, alpha, delta, start=start)
         errors_J, answered_J = risk.counts(scores_N, certifying.wrong_N, grid_J)
         coverage = None if found is None else found.answered / len(certifying)
-        ceiling, needed = _outlook(errors_J, answered_J, len(certifying), alpha, delta)
+        ceiling, needed = _outlook(errors_J, answered_J, len(certifying), alpha, delta, 1.0 - labelled.fit_share)
         missing = 0 if found else None if needed is None else max(1, needed - len(labelled))
         rows.append(Prospect(alpha, coverage, ceiling, missing))
     return rows
 
 
-def _outlook(errors_J: Array, answered_J: Array, n: int, alpha: float, delta: float) -> tuple[float, int | None]:
+def _outlook(
+    errors_J: Array, answered_J: Array, n: int, alpha: float, delta: float, certify_share: float
+) -> tuple[float, int | None]:
     """The largest coverage whose estimated risk lies below α, and the labels that would prove the easiest threshold."""
     ceiling, needed = 0.0, None
     for k, answered in zip(errors_J.tolist(), answered_J.tolist(), strict=True):
@@ -66,7 +68,7 @@ def _outlook(errors_J: Array, answered_J: Array, n: int, alpha: float, delta: fl
         if answered == 0 or estimate >= alpha:
             continue
         ceiling = max(ceiling, answered / n)
-        labels = math.ceil(answers_needed(estimate, alpha, delta) / (answered / n) / (1.0 - FIT_SHARE))
+        labels = math.ceil(answers_needed(estimate, alpha, delta) / (answered / n) / certify_share)
         needed = labels if needed is None else min(needed, labels)
     return ceiling, needed if needed is None or needed <= MOST_LABELS else None
 

@@ -17,19 +17,18 @@ from minikin.base.errors import KinError
 from minikin.base.manifest import CERTIFICATE, SCORER, TRAINED_ON, Manifest
 from minikin.base.types import Array
 from minikin.equations import drift
+from minikin.trust import held
 from minikin.trust.certify import Certified, Method
-from minikin.trust.scores import FAMILIAR, Scorer, Space
+from minikin.trust.scores import FAMILIAR, Scorer
 from minikin.trust.verdicts import WritingScorer
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 EXPIRES_DAYS = 90
 WATCHED = (2.0, 5.0)
 """Risks, as multiples of α, whose expected detection delay stands on the certificate."""
 
 TEMPLATES = ((), ("tokenizer_config.json",))
 """What else decides how a prompt is read: of kins that sort texts nothing, of those that write the chat template."""
-
-SPACE = ("centre_F", "projection_FQ", "references_MQ", "starts_D", "means_CQ")
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,6 @@ def write(
         "sets": _sets(found),
         "score": {"parts": list(found.scorer.names), "weights": found.scorer.weights_K.tolist()},
         "intercept": found.scorer.intercept,
-        "farthest": found.scorer.space.farthest if found.scorer.space else None,
         "sha256": {
             **hashes(folder, manifest),
             "grid": digest.of_arrays({"grid_J": found.grid_J}),
@@ -212,22 +210,14 @@ def _sets(found: Certified) -> dict[str, Any] | None:
 
 def scorer_arrays(found: Certified) -> dict[str, Array]:
     """The arrays beside the certificate: the grid, the scores that certified, and where labelled examples lie."""
-    arrays: dict[str, Array] = {"grid_J": found.grid_J, "scores_N": np.sort(found.scores_N)}
-    if found.scorer.space is not None:
-        for name in SPACE:
-            value = getattr(found.scorer.space, name)
-            arrays[name] = value.astype(np.float16) if name == "references_MQ" else value
-    return arrays
+    arrays: dict[str, Array] = {"grid_J": found.grid_J, "scores_N": np.sort(found.scores_N).astype(np.float32)}
+    return arrays if found.scorer.space is None else {**arrays, **held.arrays_of(found.scorer.space)}
 
 
 def scorer_of(value: Mapping[str, Any], arrays: Mapping[str, Array], labels: Sequence[str]) -> Scorer:
     """The scorer that `write` wrote. Raises KeyError, ValueError or TypeError when the two don't fit."""
     weights_K, intercept = np.array(value["score"]["weights"], np.float64), float(value["intercept"])
-    space = None
-    if value["farthest"] is not None:
-        parts = {name: np.asarray(arrays[name]) for name in SPACE}
-        parts["references_MQ"] = parts["references_MQ"].astype(np.float32)
-        space = Space(**parts, farthest=float(value["farthest"]))
+    space = held.space_of(arrays) if "neighbour" in value["score"]["parts"] else None
     reject = -1 if value["reject"] is None else list(labels).index(value["reject"])
     kind = WritingScorer if value["task"] == "generate" else Scorer
     scorer = kind(weights_K, intercept, reject, space, FAMILIAR[0] in value["score"]["parts"])

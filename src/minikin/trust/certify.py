@@ -19,12 +19,14 @@ from minikin.equations import risk
 from minikin.equations.binomial import cdf, trials_needed
 from minikin.trust import evidence
 from minikin.trust.labels import LabelErrors, label_errors
-from minikin.trust.scores import REJECTED, Scorer
+from minikin.trust.scores import FIT_SHARE, REJECTED, Held, Scorer
 from minikin.trust.verdicts import Verdicts
 
 Method = Literal["ltt", "crc"]
-FIT_SHARE = 0.3
-GRID = 50
+HELD_SHARE, HELD_ENOUGH = 0.1, 200
+"""With so many texts that the build held out, fewer labels need to fit the score."""
+
+GRID = 60
 """Thresholds to walk: each is a look at the labels, and a walk ends at the first unlucky one."""
 
 EARLIER = 0.8
@@ -44,7 +46,8 @@ USUAL_REJECTS = ("oos", "out_of_scope", "out-of-scope", "out of scope", "reject"
 class Labelled:
     """Answers to N labelled texts: probabilities, pooled vectors if any, labels (−1: the kin has none), groups.
 
-    `familiar_N` is the share of each text that is familiar, where the kin carries a table of that (see words.py).
+    `familiar_N2` are the shares of each text's words, where the kin carries a table of them (see words.py), and `held`
+    is what it carries of the texts that its build held out.
     """
 
     probabilities_NC: Array
@@ -52,7 +55,8 @@ class Labelled:
     labels_N: Array
     reject: int = -1
     groups_N: Array | None = None
-    familiar_N: Array | None = None
+    familiar_N2: Array | None = None
+    held: Held | None = None
 
     def __len__(self) -> int:
         return len(self.labels_N)
@@ -66,7 +70,7 @@ class Labelled:
     @property
     def given(self) -> tuple[Array, Array | None, Array | None]:
         """What a score is made of."""
-        return self.probabilities_NC, self.pooled_NF, self.familiar_N
+        return self.probabilities_NC, self.pooled_NF, self.familiar_N2
 
     @property
     def strata_N(self) -> Array:
@@ -75,13 +79,19 @@ class Labelled:
 
     def fitted(self) -> Scorer:
         """A score fitted on these. Raises ValueError when no answer is right, or a number is not finite."""
-        return Scorer.fit(*self.given, self.labels_N, ~self.wrong_N, self.reject)
+        return Scorer.fit(*self.given, self.labels_N, ~self.wrong_N, self.reject, self.held)
+
+    @property
+    def fit_share(self) -> float:
+        """The share of the labels that fits the score."""
+        return FIT_SHARE if self.held is None or len(self.held.right_N) < HELD_ENOUGH else HELD_SHARE
 
     def take(self, rows: Array) -> Labelled:
         """The examples at `rows`."""
-        more = (self.pooled_NF, self.groups_N, self.familiar_N)
-        pooled_NF, groups_N, familiar_N = (None if values is None else values[rows] for values in more)
-        return Labelled(self.probabilities_NC[rows], pooled_NF, self.labels_N[rows], self.reject, groups_N, familiar_N)
+        more = (self.pooled_NF, self.groups_N, self.familiar_N2)
+        pooled_NF, groups_N, familiar_N2 = (None if values is None else values[rows] for values in more)
+        p_NC, labels_N = self.probabilities_NC[rows], self.labels_N[rows]
+        return Labelled(p_NC, pooled_NF, labels_N, self.reject, groups_N, familiar_N2, self.held)
 
 
 @dataclass(frozen=True)
@@ -169,7 +179,7 @@ def certify(
     """
     _check(labelled, alpha, delta, method)
     errors = _label_errors(labelled, alpha, labels_checked) if isinstance(labelled, Labelled) else None
-    fitting, certifying = (labelled.take(rows) for rows in split(labelled.strata_N, seed))
+    fitting, certifying = (labelled.take(rows) for rows in split(labelled.strata_N, seed, labelled.fit_share))
     scorer = fit_scorer(fitting)
     grid_J, start = walk_of(scorer, fitting, alpha)
     scores_N = scorer.scores(*certifying.given)
@@ -271,10 +281,12 @@ def walk_of(scorer: Scorer, fitting: Labelled | Verdicts, alpha: float) -> tuple
     return grid_J, int(np.argmax(answered_J >= EARLIER * answered_J[int(np.argmin(tails))]))
 
 
-def labels_missing(have: int, alpha: float, delta: float, groups: int = 1, method: Method = "ltt") -> int:
+def labels_missing(
+    have: int, alpha: float, delta: float, groups: int = 1, method: Method = "ltt", fit_share: float = FIT_SHARE
+) -> int:
     """Labels to add before anything could be certified at all, even if every answer were right."""
     each = trials_needed(alpha, delta / groups) if method == "ltt" else math.ceil(1.0 / alpha - 1.0 - 1e-9)
-    needed = math.ceil(groups * each / (1.0 - FIT_SHARE)) + 1
+    needed = math.ceil(groups * each / (1.0 - fit_share)) + 1
     return max(0, needed - have)
 
 
@@ -288,7 +300,7 @@ def _check(labelled: Labelled | Verdicts, alpha: float, delta: float, method: Me
     if isinstance(labelled, Labelled) and len(np.unique(labelled.labels_N)) < 2:
         raise CertificateError("All labelled texts have the same label: nothing can be told from them. Give others.")
     groups = 1 if labelled.groups_N is None else len(np.unique(labelled.groups_N))
-    missing = labels_missing(len(labelled), alpha, delta, groups, method)
+    missing = labels_missing(len(labelled), alpha, delta, groups, method, labelled.fit_share)
     if missing:
         sure = "" if method == "crc" else f" at {1 - delta:.3g} confidence"
         raise CertificateError(

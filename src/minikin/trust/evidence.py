@@ -57,8 +57,8 @@ def separation(scorer: Scorer, labelled: Labelled, scores_N: Array) -> dict[str,
     if scorer.space is not None and labelled.pooled_NF is not None:
         near_NK = scorer.space.parts(labelled.pooled_NF[given_N], p_NC.argmax(1))
         columns |= {"nearest_neighbour": near_NK[:, 1], "mahalanobis": -near_NK[:, 2]}
-    if labelled.familiar_N is not None:
-        columns["familiar_words"] = labelled.familiar_N[given_N]
+    if labelled.familiar_N2 is not None:
+        columns["familiar_words"] = labelled.familiar_N2[given_N, 0]
     columns["combined"] = scores_N[given_N]
     return {
         name: {"wrong": auroc(column_N, right_N), "out_of_scope": auroc(column_N, inside_N)}

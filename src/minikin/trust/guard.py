@@ -23,7 +23,7 @@ from minikin.equations.risk import prediction_sets
 from minikin.trust import certificate
 from minikin.trust.scores import NOTHING, REJECTED, Quick, Scorer
 from minikin.trust.verdicts import parts_of
-from minikin.trust.words import familiar
+from minikin.trust.words import shares
 
 BELOW = "its score is below the certified threshold"
 NAMELESS = "the certificate is by group, and no group was given"
@@ -113,8 +113,8 @@ class Guard:
         if self.scorer is None or self.state == "void":
             return np.full(len(probabilities_NC), np.nan), np.zeros(len(probabilities_NC), bool)
         p_NC = np.asarray(probabilities_NC)
-        familiar_N = familiar(self._bits_B, texts, p_NC.argmax(1)) if self.scorer.familiar else None
-        scores_N = self.scorer.scores(p_NC, pooled_NF, familiar_N)
+        familiar_N2 = shares(self._bits_B, texts, p_NC) if self.scorer.familiar else None
+        scores_N = self.scorer.scores(p_NC, pooled_NF, familiar_N2)
         accept_N = scores_N >= self.thresholds(len(scores_N), groups)
         return scores_N, accept_N & (scores_N > REJECTED)
 
@@ -175,7 +175,7 @@ class Guard:
         self.calibration_scores_N = np.asarray(arrays["scores_N"])
         if self.scorer.familiar:
             self._bits_B = arrays["bits_B"]
-            familiar(self._bits_B, [], np.zeros(0))  # refuses what is no table
+            shares(self._bits_B, [], np.zeros((0, 2)))  # refuses what is no table
         if self.value["task"] == "classify":
             self._quick = Quick(self.scorer, len(labels), extension(), self._bits_B)
         if (sets := self.value.get("sets")) is not None:

@@ -6,13 +6,14 @@ N answers, K parts of the score.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from minikin.base.types import Array
 from minikin.base.writing import Completion
 from minikin.equations.logistic import fit_logistic
-from minikin.trust.scores import Scorer
+from minikin.trust.scores import FIT_SHARE, Scorer
 
 PARTS = ("mean", "least", "length", "ended")
 
@@ -24,6 +25,7 @@ class Verdicts:
     parts_NK: Array
     wrong_N: Array
     groups_N: Array | None = None
+    fit_share: ClassVar[float] = FIT_SHARE
 
     def __len__(self) -> int:
         return len(self.wrong_N)
@@ -59,7 +61,7 @@ class WritingScorer(Scorer):
         """What the parts are, in the order of the weights."""
         return PARTS
 
-    def scores(self, given_NK: Array, pooled_NF: Array | None = None, familiar_N: Array | None = None) -> Array:
+    def scores(self, given_NK: Array, pooled_NF: Array | None = None, familiar_N2: Array | None = None) -> Array:
         """Scores (N,) of parts (N, K), of which alone they are made."""
         return np.asarray(given_NK @ self.weights_K + self.intercept)
 

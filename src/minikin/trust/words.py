@@ -6,6 +6,7 @@ T pieces of a text: six bytes that follow each other, ends of words marked by a 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -20,11 +21,14 @@ BITS_EACH = 4
 """Bits for each piece of a class, rounded up to a power of two: at most a quarter of what was never held looks held."""
 
 LEAST_BITS, MOST_BITS = 1 << 16, 1 << 23
+FULLEST = 4
+"""A table may be so many times smaller than it should be, where a budget leaves no more room."""
+
 TOGETHER = 1 << 16
 
 
-def table(texts: Iterable[Text], labels_N: Array) -> Array:
-    """The bytes (B,) of a bit for each piece of a training text with the text's class.
+def table(texts: Iterable[Text], labels_N: Array, most_bytes: float = math.inf) -> Array:
+    """The bytes (B,) of a bit for each piece of a training text with the text's class; at most `most_bytes`, if it can.
 
     Source: Bloom 1970, "Space/Time Trade-offs in Hash Coding with Allowable Errors" (with one hash).
     """
@@ -32,9 +36,25 @@ def table(texts: Iterable[Text], labels_N: Array) -> Array:
     while some := list(islice(rows, TOGETHER)):
         held_P = np.unique(np.concatenate([held_P, *(_places(text, label) for text, label in some)]))
     bits = min(max(1 << (BITS_EACH * len(held_P)).bit_length(), LEAST_BITS), MOST_BITS)
+    least = max(bits // FULLEST, LEAST_BITS)
+    while bits > max(least, 8 * most_bytes):
+        bits //= 2
     flags = np.zeros(bits, bool)
     flags[held_P & np.uint32(bits - 1)] = True
     return np.packbits(flags, bitorder="little")
+
+
+def shares(bits_B: Array, texts: Sequence[Text], probabilities_NC: Array) -> Array:
+    """`familiar` of each text for the label answered and for the likeliest other one (N, 2)."""
+    columns = (probabilities_NC.argmax(1), runner_up(probabilities_NC))
+    return np.stack([familiar(bits_B, texts, labels_N) for labels_N in columns], axis=1)
+
+
+def runner_up(probabilities_NC: Array) -> Array:
+    """The likeliest label (N,) beside the one answered."""
+    others_NC = np.array(probabilities_NC, np.float32)
+    others_NC[np.arange(len(others_NC)), others_NC.argmax(1)] = -1.0
+    return np.asarray(others_NC.argmax(1))
 
 
 def familiar(bits_B: Array, texts: Sequence[Text], answers_N: Array) -> Array:
