@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import string
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 REPEATS = 1000
 END = "<|endoftext|>"
 """What ends a text of a decoder of one's own."""
+KEY = re.compile(r'[{\[\]}",\s]*"\w+"\s*:\s*["\[{]?')
+OFTEN = 0.005
+"""Share of the answers that have a key, for it to become a piece."""
 
 
 def learn(texts: Iterable[str], vocabulary: int = 4000) -> str:
@@ -47,14 +51,24 @@ def learn(texts: Iterable[str], vocabulary: int = 4000) -> str:
     return json.dumps(spec, ensure_ascii=False)
 
 
+def keys(answers: Iterable[str]) -> list[str]:
+    """The keys of JSON answers with what stands around them, such as `","time":"`, from the most frequent one on."""
+    counts: Counter[str] = Counter()
+    many = 0
+    for answer in answers:
+        many += 1
+        counts.update(KEY.findall(answer) if _is_object(answer) else ())
+    return [key for key, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if n >= OFTEN * many]
+
+
 def learn_bytes(
-    texts: Iterable[str], vocabulary: int = 1024, *, spaces_apart: bool = False
+    texts: Iterable[str], vocabulary: int = 1024, *, spaces_apart: bool = False, whole: Sequence[str] = ()
 ) -> tuple[str, dict[str, Any]]:
     """Learn a byte-level BPE from texts, split into words as GPT-2's and digits; returns its JSON and special tokens.
 
     It reads any input: every byte is a piece. The same texts give the same tokenizer. With `spaces_apart` no piece
     holds a space and something else: a word is the same piece at the start of a text, after a space and between
-    quotation marks, so that little data teaches to copy it.
+    quotation marks, so that little data teaches to copy it. Each of `whole` is one piece, wherever it stands.
     """
     tokenizer = Tokenizer(models.BPE())
     digits, words = pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -62,7 +76,7 @@ def learn_bytes(
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, *apart, words])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
+        vocab_size=vocabulary - len(whole),
         special_tokens=[END],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
@@ -70,7 +84,15 @@ def learn_bytes(
     tokenizer.train_from_iterator(texts, trainer)
     # no merge was learnt across a space, so the usual splitting, which every runtime knows, gives the same pieces
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, words])
+    tokenizer.add_tokens([AddedToken(piece, normalized=False) for piece in whole])
     return tokenizer.to_str(), {"eos_token": END, "pad_token": END}
+
+
+def _is_object(answer: str) -> bool:
+    try:
+        return isinstance(json.loads(answer), dict)
+    except ValueError:
+        return False
 
 
 def _counted(tokenizer: Any, texts: Iterable[str]) -> Counter[str]:
