@@ -1,18 +1,21 @@
 """Prefill and decode tokens/s of a kin's runtime, plain llama.cpp on the same file, and transformers' `generate`.
 
-python bench/decode_speed.py [--mixes F16 Q8_0 Q4_K_M] [--rounds 5]
-python bench/decode_speed.py --pair BIG KIN --on prompts.jsonl
+    python bench/decode_speed.py [--mixes F16 Q8_0 Q4_K_M] [--rounds 5]
+    python bench/decode_speed.py --pair BIG KIN --on prompts.jsonl [--filled LAYERS HIDDEN NEURONS]
 
 Subjects: a Llama of 15M random weights (256 tokens read, 128 written) and the real stories260k. Every contestant reads
 and writes the same number of tokens on one thread, by turns; rates are per second of processor time, ratios medians
 over the turns. Plain llama.cpp is the server inside xllamacpp, which ignores ends and keeps no prompt. With `--pair`,
-a larger kin writes with and without a smaller one as its draft.
+a larger kin writes with and without a smaller one as its draft; `--filled` first makes it as large as said by layers,
+units and neurons that change nothing it says, since a model of that size can't be trained on the prompts in minutes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import shutil
 import statistics
 import sys
 import tempfile
@@ -23,12 +26,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.numpy import load_file, save_file
 
 from common import keep, table
 from data import ROOT, source
+from minikin.base import decoders
+from minikin.base.types import Array
 from minikin.base.writing import Decoding
 from minikin.package import gguf
-from minikin.runtimes.author import open_author
+from minikin.runtimes.author import Author, open_author
+from minikin.runtimes.drafted import Drafted
 from minikin.runtimes.llama_cpp import LlamaCpp
 
 VOCABULARY = 32_000
@@ -147,13 +154,53 @@ def measured(name: str, folder: Path, mixes: list[str], prompt: int, new: int, r
     return rows
 
 
-def drafted(big: Path, kin: Path, prompts: list[str], rounds: int) -> str:
-    """A larger kin with and without a draft: seconds of processor time, guesses taken, answers that are the same."""
-    both = {
-        "alone": open_author(big),
-        "with the draft": open_author(big, draft=kin),
-        "the draft alone": open_author(kin),
-    }
+def filled(kin: Path, folder: Path, layers: int, hidden: int, feed_forward: int) -> Path:
+    """The F16 file of a kin made larger without changing what it says (an RMS-normed one, such as Llama).
+
+    What is added reads at random and writes zeros, new units of the hidden width stay zero, and the norms' weights
+    and epsilon make up for the smaller mean square.
+    """
+    shutil.copytree(kin, folder)
+    config = json.loads((kin / "config.json").read_text(encoding="utf-8"))
+    layout = decoders.layout(config)
+    old = layout.sizes(config)
+    groups = hidden * old.groups // (old.heads * old.head_width)
+    heads = groups * old.heads // old.groups
+    sizes = {"H": hidden, "Q": heads * old.head_width, "K": groups * old.head_width, "F": feed_forward}
+    rng, shrunk = np.random.default_rng(0), old.hidden / hidden
+
+    def larger(tensor: Array | None, axes: tuple[str, ...], reads: bool) -> Array:
+        shape = [sizes[axis] for axis in axes if axis]
+        made = rng.normal(0, 0.02, shape) if reads else np.full(shape, float(len(shape) == 1 and tensor is None))
+        if tensor is not None:
+            made[tuple(map(slice, tensor.shape))] = tensor * (math.sqrt(shrunk) if tensor.ndim == 1 else 1)
+        return made.astype(np.float32)
+
+    tensors, made = load_file(kin / "model.safetensors"), {}
+    for name, axes in layout.outer.items():
+        if name in tensors:
+            sizes["V"] = len(tensors[name])
+            made[name] = larger(tensors[name], tuple(axes), reads=False)
+    for i in range(layers):
+        for module, axes in layout.inner.items():
+            name = f"{layout.layers}.{i}.{module}.weight"
+            made[name] = larger(tensors.get(name), axes, reads=axes[1] == "H")
+    new = decoders.Sizes(layers, hidden, heads, groups, feed_forward, old.head_width)
+    config |= {name: getattr(new, key) for key, name in layout.names.items()}
+    config |= {"head_dim": old.head_width, "rms_norm_eps": shrunk * config["rms_norm_eps"]}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    save_file(made, folder / "model.safetensors")
+    path = folder / "filled.gguf"
+    gguf.write(folder, path, "F16")
+    print(f"{sum(tensor.size for tensor in made.values()):,} weights", flush=True)
+    return path
+
+
+def drafted(big: Path, path: Path, kin: Path, prompts: list[str], rounds: int) -> str:
+    """The model in `path`, asked as the kin `big`, with and without a draft: seconds of processor time, guesses taken,
+    answers that are the same."""
+    known, large = open_author(big).manifest, Drafted(path, open_author(kin).generator)
+    both = {"alone": Author(big, known, LlamaCpp(path)), "with the draft": Author(big, known, large)}
     took: dict[str, list[float]] = {name: [] for name in both}
     said: dict[str, list[Any]] = {}
     for _ in range(rounds):
@@ -161,13 +208,14 @@ def drafted(big: Path, kin: Path, prompts: list[str], rounds: int) -> str:
             started = time.process_time()
             said[name] = [c.tokens for c in author(prompts)]
             took[name].append(time.process_time() - started)
-    large: Any = both["with the draft"].generator
     same = sum(a == b for a, b in zip(said["alone"], said["with the draft"], strict=True))
     tokens = sum(len(t) for t in said["alone"])
-    keep("decode_speed", {"big": str(big), "kin": str(kin), "taken": large.taken, "guessed": large.guessed, **took})
+    about = {"big": str(path), "mib": path.stat().st_size / 2**20, "kin": str(kin)}
+    keep("decode_speed", {**about, "taken": large.taken, "guessed": large.guessed, **took})
     print(f"{large.taken:,} of {large.guessed:,} guesses taken; {same} of {len(prompts)} answers the same")
-    rows = [(name, f"{tokens / statistics.median(t):,.0f}") for name, t in took.items() if name != "the draft alone"]
-    return table(("a larger kin", "tokens/CPU-s"), rows)
+    return table(
+        ("a larger kin", "tokens/CPU-s"), [(name, f"{tokens / statistics.median(t):,.0f}") for name, t in took.items()]
+    )
 
 
 def main() -> None:
@@ -176,10 +224,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pair", type=Path, nargs=2)
     parser.add_argument("--on", type=Path)
+    parser.add_argument("--filled", type=int, nargs=3, metavar=("LAYERS", "HIDDEN", "NEURONS"))
     args = parser.parse_args()
     if args.pair:
         lines = args.on.read_text(encoding="utf-8").splitlines()[:100]
-        print(drafted(*args.pair, [json.loads(line)["prompt"] for line in lines], args.rounds))
+        big, kin = args.pair
+        prompts = [json.loads(line)["prompt"] for line in lines]
+        with tempfile.TemporaryDirectory() as place:
+            path = filled(big, Path(place) / "filled", *args.filled) if args.filled else big / "model.gguf"
+            print(drafted(big, path, kin, prompts, args.rounds))
         return
     with tempfile.TemporaryDirectory() as place:
         rows = measured("15M", random_llama(Path(place) / "random"), args.mixes, 256, 128, args.rounds)

@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from scipy.stats import t
+
 import minikin
 from common import keep, kept, recipe_of, run_of, table
 from minikin.base import digest
@@ -28,15 +30,13 @@ from minikin.recipe.read import dump
 SHAPES = {
     "1/4": {"start": "grown", "layers": 4, "hidden": 96, "heads": 3, "kv_heads": 1, "feed_forward": 352},
     "1/8": {"start": "grown", "layers": 2, "hidden": 96, "heads": 3, "kv_heads": 1, "feed_forward": 352},
-    "1/2": {"start": "cut", "layers": 4, "hidden": 192, "heads": 6, "kv_heads": 2, "feed_forward": 256},
+    "1/2": {"start": "cut", "layers": 4, "hidden": 192, "heads": 6, "kv_heads": 2, "feed_forward": 160},
 }
-"""Students by their share of the weights of a `tiny` teacher (5 layers of 192 and 512), embeddings aside."""
+"""Students by their share of the weights of a `tiny` teacher (5 layers of 192 and 512): grown ones without the
+embeddings, the cut one with them, which it can't do without."""
 
-RECOVERY = (1_000, 25_000, 50_000, 100_000, 200_000, 400_000)
+RECOVERY = (1_000, 25_000, 50_000, 100_000)
 """Tokens that the cut student learns from: of a training of its own each, so that every rate has decayed to zero."""
-
-T_95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}
-"""Student's t of a two-sided 95 % interval, by degrees of freedom."""
 
 
 def built(dataset: str, size: str, way: str, seed: int, args: argparse.Namespace, tokens: int) -> dict[str, Any]:
@@ -74,12 +74,12 @@ def built(dataset: str, size: str, way: str, seed: int, args: argparse.Namespace
     return row
 
 
-def interval(values: Sequence[float]) -> str:
-    """Mean ± half the width of its 95 % t-interval over seeds."""
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and half the width of its 95 % t-interval over seeds; NaN for one seed."""
     if len(values) < 2:
-        return f"{values[0]:.2f}"
-    half = T_95[len(values) - 1] * statistics.stdev(values) / math.sqrt(len(values))
-    return f"{statistics.fmean(values):.2f} ± {half:.2f}"
+        return values[0], math.nan
+    half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+    return statistics.fmean(values), half
 
 
 def compared(dataset: str, args: argparse.Namespace) -> list[list[str]]:
@@ -92,23 +92,27 @@ def compared(dataset: str, args: argparse.Namespace) -> list[list[str]]:
     lines = []
     for size in args.sizes:
         with_it, without = found[size, "distilled"], found[size, "alone"]
-        ratios = [100 * (w["perplexity"] / a["perplexity"] - 1) for w, a in zip(with_it, without, strict=True)]
+        logs, half = interval(
+            [math.log(w["perplexity"] / a["perplexity"]) for w, a in zip(with_it, without, strict=True)]
+        )
+        less = [f"{100 * math.expm1(log):+.1f}" for log in (logs, logs - half, logs + half)]
+        both = [interval([row["perplexity"] for row in rows]) for rows in (with_it, without)]
+        figures = [f"{mean:.1f} ± {half:.1f}" for mean, half in both]
         teacher = f"{with_it[0]['teacher_perplexity']:.2f}"
-        both = (interval([row["perplexity"] for row in rows]) for rows in (with_it, without))
-        lines.append([dataset, f"{size}, {with_it[0]['parameters']:,}", teacher, *both, f"{interval(ratios)} %"])
+        difference = f"{less[0]} % ({less[1]} to {less[2]})"
+        lines.append([dataset, f"{size}, {with_it[0]['parameters']:,}", teacher, *figures, difference])
     return lines
 
 
 def recovered(dataset: str, args: argparse.Namespace) -> list[list[str]]:
-    """Rows of the recovery curve: tokens against perplexity, until it is within 10 % of the teacher's."""
+    """Rows of the recovery curve: tokens against perplexity, beside the teacher's."""
     lines = []
     for tokens in RECOVERY:
         row = built(dataset, "1/2", "distilled", args.seeds[0], args, tokens)
-        share = row["perplexity"] / row["teacher_perplexity"] - 1
-        teacher = f"{row['teacher_perplexity']:.2f}"
-        lines.append([dataset, f"{tokens:,}", f"{row['perplexity']:.2f}", teacher, f"{100 * share:+.1f} %"])
-        if share <= 0.1:
-            break
+        above = 100 * (row["perplexity"] / row["teacher_perplexity"] - 1)
+        share = f"{100 * row['parameters'] / row['teacher_parameters']:.1f} %"
+        figures = [f"{row[key]:.2f}" for key in ("perplexity", "teacher_perplexity")]
+        lines.append([dataset, share, f"{tokens:,}", *figures, f"{above:+.1f} %"])
     return lines
 
 
@@ -123,7 +127,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="run folder; default: bench/runs/SET/run")
     args = parser.parse_args()
     if args.recovery:
-        columns = ["set", "tokens", "perplexity", "teacher", "above it"]
+        columns = ["set", "of the teacher's weights", "tokens", "perplexity", "teacher", "above it"]
         print(table(columns, [line for dataset in args.datasets for line in recovered(dataset, args)]))
         return
     columns = ["set", "share of the teacher, weights", "teacher", "distilled", "alone", "difference"]
