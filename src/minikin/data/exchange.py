@@ -32,7 +32,7 @@ FREQUENT = 0.01
 """A leaf of this share of the answers should have been seen beside a new value; if it never was, they don't mix."""
 
 Leaf = tuple[str, str]
-"""Path and JSON text of a scalar in an answer; of text with digits in it, such as a time, each run of digits by itself."""
+"""Path and JSON text of a scalar in an answer; of text with digits, such as a time, each run of them by itself."""
 DIGITS = re.compile(r"(\d+)")
 SEPARATORS = ((",", ":"), (", ", ": "))
 

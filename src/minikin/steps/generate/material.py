@@ -107,7 +107,7 @@ def voice(build: Build, corpus: Corpus, teacher: Student | None) -> Voice:
         return Voice(teacher.tokenizer_json, teacher.tokenizer_config)
     size = build.recipe.student.vocabulary or FRESH_VOCABULARY
     flat = (part for text in corpus.data.train.texts for part in ((text,) if isinstance(text, str) else text))
-    whole = tokenizer.keys((text[1] for text in corpus.data.train.texts)) if corpus.kind == "pairs" else []
+    whole = tokenizer.keys(text[1] for text in corpus.data.train.texts) if corpus.kind == "pairs" else []
     # of running text most is words after a space, and one piece for both halves the tokens
     return Voice(*tokenizer.learn_bytes(flat, size, spaces_apart=corpus.kind != "text", whole=whole))
 
