@@ -1,10 +1,12 @@
-"""Several sequences seen as one without copying, and a few items of a long one."""
+"""Several sequences seen as one without copying, a few items of a long one, and texts and sides of pairs in a row."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
+
+from minikin.base.types import Text
 
 
 class Joined(Sequence[Any]):
@@ -38,3 +40,9 @@ def evenly(items: Sequence[Any], count: int) -> list[Any]:
     """At most `count` items at even distances: files are often sorted by label, so the first ones are of one kind."""
     taken = min(count, len(items))
     return [items[i * len(items) // taken] for i in range(taken)]
+
+
+def sides(texts: Iterable[Text]) -> Iterator[str]:
+    """One text after another; of a pair, both sides."""
+    for text in texts:
+        yield from (text,) if isinstance(text, str) else text

@@ -43,8 +43,7 @@ SAMPLE = (
 )
 SPEED: Columns = (
     ("size", "size_mib", words.mib),
-    ("p50", "latency_ms_p50", words.ms),
-    ("p95", "latency_ms_p95", words.ms),
+    *words.LATENCY,
     ("texts per second", "throughput_per_s", words.significant),
 )
 QUALITY: Columns = (

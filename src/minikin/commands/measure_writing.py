@@ -32,8 +32,7 @@ PACE: Columns = (
 EXACT: Columns = (
     ("exact", "accuracy", words.percent),
     ("95 % interval", "accuracy_interval", show.interval),
-    ("p50", "latency_ms_p50", words.ms),
-    ("p95", "latency_ms_p95", words.ms),
+    *words.LATENCY,
     ("decode tok/s", "decode_tokens_per_s", words.fixed),
     ("size", "size_mib", words.mib),
 )

@@ -57,16 +57,14 @@ SORTED: Columns = (
     ("95 % interval", "accuracy_interval", interval),
     ("with typos", "typo_accuracy", words.percent),
     ("size", "size_mib", words.mib),
-    ("p50", "latency_ms_p50", words.ms),
-    ("p95", "latency_ms_p95", words.ms),
+    *words.LATENCY,
 )
 WRITTEN: Columns = (
     ("exact", "accuracy", words.percent),
     ("95 % interval", "accuracy_interval", interval),
     ("perplexity", "perplexity", partial(words.fixed, digits=3)),
     ("size", "size_mib", words.mib),
-    ("p50", "latency_ms_p50", words.ms),
-    ("p95", "latency_ms_p95", words.ms),
+    *words.LATENCY,
     ("tokens/s", "decode_tokens_per_s", words.fixed),
 )
 

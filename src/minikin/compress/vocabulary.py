@@ -16,6 +16,7 @@ import numpy as np
 
 from minikin.base import decoders
 from minikin.base.errors import UserError
+from minikin.base.joined import sides
 from minikin.base.types import Array, QuantizedTensor, Student, Text
 from minikin.compress.pieces import FAMILIES, Fallback, WordPiece
 
@@ -138,9 +139,8 @@ def _counts(tokenizer_json: str, texts: Iterable[Text]) -> Counter[int]:
 
 
 def _singles(texts: Iterable[Text]) -> Iterator[str]:
-    for text in texts:
-        for part in (text,) if isinstance(text, str) else text:
-            yield part.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    for part in sides(texts):
+        yield part.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _chunks(texts: Iterator[str]) -> Iterator[list[str]]:

@@ -127,10 +127,10 @@ class Exchanges:
         after = words[end] if end < len(words) else ""
         return (before, inner[0]) in self._neighbours and (inner[-1], after) in self._neighbours
 
-    def _agree(self, words: list[str], said: list[str], leaves: frozenset[Leaf], new: Leaf) -> bool:
-        """Whether the new words decide nothing else than the answer has, and still what they decided before of it."""
+    def _agree(self, before: set[Leaf], said: list[str], leaves: frozenset[Leaf], new: Leaf) -> bool:
+        """Whether the new words decide nothing else than the answer has, and still what was decided `before` of it."""
         now = self._decided(said)
-        return now <= leaves and (self._decided(words) & leaves) - {new} <= now
+        return now <= leaves and (before & leaves) - {new} <= now
 
     def _decided(self, words: list[str]) -> set[Leaf]:
         return {leaf for _, phrase in _phrases(words) for leaf in self._decides.get(phrase, ())}
@@ -146,12 +146,12 @@ class Exchanges:
         words, value = prompt.split(), told.value
         before = words
         for _ in range(int(rng.integers(1, DEPTH + 1))):
-            options = self.of(words, frozenset(_leaves(value)))
+            options, decided = self.of(words, frozenset(_leaves(value))), self._decided(words)
             for drawn in rng.permutation(len(options))[:DRAWS]:
                 one = options[int(drawn)]
                 said = [*words[: one.start], *one.phrase.split(), *words[one.start + one.length :]]
                 meant = _with(value, one.leaf)
-                if self._agree(words, said, frozenset(_leaves(meant)), one.leaf):
+                if self._agree(decided, said, frozenset(_leaves(meant)), one.leaf):
                     words, value = said, meant
                     break
         if words is before:

@@ -154,8 +154,7 @@ COLUMNS: Columns = (
     ("macro-F1", "macro_f1", words.percent),
     ("ECE", "ece", words.percent),
     ("size", "size_mib", words.mib),
-    ("p50", "latency_ms_p50", words.ms),
-    ("p95", "latency_ms_p95", words.ms),
+    *words.LATENCY,
 )
 
 

@@ -68,6 +68,9 @@ def ms(value: Any, digits: int = 3) -> str:
     return NONE if number(value) is None else f"{significant(value, digits)}{NARROW}ms"
 
 
+LATENCY: Columns = (("p50", "latency_ms_p50", ms), ("p95", "latency_ms_p95", ms))
+
+
 def plain_mib(value: Any) -> str:
     """A size as the recipe states it: 1 MiB, 0.75 MiB."""
     return NONE if number(value) is None else f"{value:g}{NARROW}MiB"

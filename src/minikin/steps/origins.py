@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from minikin.base.joined import Joined, evenly
+from minikin.base.joined import Joined, evenly, sides
 from minikin.base.types import Array, Data, Saliency, Student, Text
 from minikin.compress import prune, vocabulary
 from minikin.feed.tokens import encode
@@ -84,8 +84,7 @@ def spelt(tokenizer_json: str | None, texts: Sequence[Text], keep: int | None) -
     """The tokenizer to trim: the teacher's, or one learned from the texts where that can't be trimmed."""
     if tokenizer_json is not None and vocabulary.can_trim(tokenizer_json):
         return tokenizer_json
-    alone = (part for text in texts for part in ((text,) if isinstance(text, str) else text))
-    return tokenizer.learn(alone, keep or FRESH_VOCABULARY)
+    return tokenizer.learn(sides(texts), keep or FRESH_VOCABULARY)
 
 
 def trimmed(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minikin.base import atomic, digest
-from minikin.base.joined import Joined
+from minikin.base.joined import Joined, sides
 from minikin.base.types import UNKNOWN_LABEL, Array, Progress, Ragged, Split, Student, Text
 from minikin.base.writing import Packed
 from minikin.data import tokens as writing
@@ -106,10 +106,11 @@ def voice(build: Build, corpus: Corpus, teacher: Student | None) -> Voice:
     if teacher is not None:
         return Voice(teacher.tokenizer_json, teacher.tokenizer_config)
     size = build.recipe.student.vocabulary or FRESH_VOCABULARY
-    flat = (part for text in corpus.data.train.texts for part in ((text,) if isinstance(text, str) else text))
     whole = tokenizer.keys(text[1] for text in corpus.data.train.texts) if corpus.kind == "pairs" else []
     # of running text most is words after a space, and one piece for both halves the tokens
-    return Voice(*tokenizer.learn_bytes(flat, size, spaces_apart=corpus.kind != "text", whole=whole))
+    return Voice(
+        *tokenizer.learn_bytes(sides(corpus.data.train.texts), size, spaces_apart=corpus.kind != "text", whole=whole)
+    )
 
 
 def spoken(speaker: Speaker, corpus: Corpus, texts: Sequence[Text]) -> list[Spoken]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from minikin.base.errors import TeacherError, UserError
-from minikin.base.joined import evenly
+from minikin.base.joined import evenly, sides
 from minikin.base.types import Array, Student
 from minikin.compress import vocabulary
 from minikin.compress.pieces import FAMILIES
@@ -60,14 +60,13 @@ def found(
     if checkpoint is None:
         return None, base.trimmed
     its = _read(build, corpus, checkpoint, "teacher")
-    flat = [part for text in corpus.data.train.texts for part in ((text,) if isinstance(text, str) else text)]
     try:
         teacher_of_V = align(
             base.whole.tokenizer_json,
             its.whole.tokenizer_json,
             int(base.whole.config["vocab_size"]),
             int(its.whole.config["vocab_size"]),
-            evenly(flat, PROBE_TEXTS),
+            evenly(list(sides(corpus.data.train.texts)), PROBE_TEXTS),
         )
     except UserError as error:
         _refuse_apart(build, corpus, error)
