@@ -117,3 +117,21 @@ def test_words_that_would_contradict_the_answer_are_no_example() -> None:
     for prompt, answer in rows:
         for new_prompt, _ in made(exchanges, prompt, answer, 40):
             assert new_prompt.split()[::2][:2] in (["quit", "fan"], ["halt", "washer"])
+
+
+def test_a_phrase_that_was_seen_with_two_hours_rules_out_a_third() -> None:
+    """`to six` means 05 or 17: no word decides the hour, and still `past six` must not become `to six` and leave 06."""
+    rows = [
+        (f"wake me at {words} {hour} {tail}", json.dumps({"time": f"{int(said[:2]) + late:02d}:{said[3:]}"}))
+        for words in MINUTES
+        for hour in HOURS
+        for said in [clock(words, hour)]
+        for late, tail in ((0, "please"), (0, "then"), (12, "now"), (12, "again"))
+    ]
+    exchanges = Exchanges([p for p, _ in rows], [a for _, a in rows])
+    new = {pair for prompt, answer in rows for pair in made(exchanges, prompt, answer, 20)}
+    assert len(new) > 20
+    for prompt, answer in new:
+        _, _, _, one, two, hour, _ = prompt.split()
+        hour_said, minute_said = json.loads(answer)["time"].split(":")
+        assert f"{int(hour_said) % 12:02d}:{minute_said}" == clock(f"{one} {two}", hour)

@@ -2,7 +2,8 @@
 
 Fragments that stand in the same surroundings may be exchanged (J. Andreas, "Good-Enough Compositional Data
 Augmentation", 2020, section 3); here a fragment is a phrase of the prompt together with the leaf of the answer that it
-decides, found by counting. Called by `steps/generate/material.py`.
+decides, found by counting. What counting rules out is not made: *quarter past seven* may not become *quarter to seven*
+with the hour left as it was. Called by `steps/generate/material.py`.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ DEPTH = 3
 """Exchanges in one new example, at most."""
 DRAWS = 8
 """Exchanges that are tried, at most, until one leaves prompt and answer in agreement."""
-FREQUENT = 0.01
-"""A leaf of this share of the answers should have been seen beside a new value; if it never was, they don't mix."""
+MISSING = 0.1
+"""Share of the leaves seen with a phrase that were seen once, at most, for one never seen with it to be ruled out."""
 
 Leaf = tuple[str, str]
 """Path and JSON text of a scalar in an answer; of text with digits, such as a time, each run of them by itself."""
@@ -55,31 +56,29 @@ class Exchanges:
         self._count([(words, frozenset(_leaves(told.value))) for words, told in examples if told])
 
     def _count(self, examples: Sequence[tuple[list[str], frozenset[Leaf]]]) -> None:
-        """Find which phrases decide which leaf, which leaves occur together, and which words follow each other."""
+        """Find which phrases decide which leaf, what is seen with either, and which words follow each other."""
         phrases: Counter[str] = Counter()
-        both: Counter[tuple[str, Leaf]] = Counter()
         often: Counter[Leaf] = Counter()
-        self._together: set[tuple[Leaf, Leaf]] = set()
-        self._beside: set[tuple[Leaf, str]] = set()
+        self._with_phrase, self._with_leaf = _Company(), _Company()
         self._neighbours: set[tuple[str, str]] = set()
         for words, leaves in examples:
             often.update(leaves)
-            self._together.update((one, other) for one in leaves for other in leaves)
-            self._beside.update((one, path) for one in leaves for path, _ in leaves)
+            phrases.update({phrase for _, phrase in _phrases(words)})
             self._neighbours.update(zip(["", *words], [*words, ""], strict=True))
-            for phrase in {phrase for _, phrase in _phrases(words)}:
-                phrases[phrase] += 1
-                both.update((phrase, leaf) for leaf in leaves)
+        for words, leaves in examples:
+            for phrase in {phrase for _, phrase in _phrases(words) if phrases[phrase] >= SEEN}:
+                self._with_phrase.note(phrase, leaves)
+            for leaf in leaves:
+                self._with_leaf.note(leaf, leaves)
         self._decides: defaultdict[str, set[Leaf]] = defaultdict(set)
-        for (phrase, leaf), n in both.items():
+        for phrase, leaf, n in self._with_phrase:
             share = n / phrases[phrase]
-            if phrases[phrase] >= SEEN and share >= SURE and share > LIFT * often[leaf] / len(examples):
+            if share >= SURE and share > LIFT * often[leaf] / len(examples):
                 self._decides[phrase].add(leaf)
         self._shortest = {
             phrase: [leaf for leaf in sorted(decided) if self._is_shortest(phrase, leaf)]
             for phrase, decided in sorted(self._decides.items())
         }
-        self._frequent = {leaf for leaf, n in often.items() if n >= FREQUENT * len(examples)}
         self._alike: defaultdict[tuple[str, frozenset[Leaf]], list[tuple[Leaf, str]]] = defaultdict(list)
         for phrase, decided in self._shortest.items():
             for leaf in decided:
@@ -113,12 +112,15 @@ class Exchanges:
         return found
 
     def _mix(self, new: Leaf, other: Leaf) -> bool:
-        """Whether two leaves may stand in one answer: seen so, or at least the new one beside the other's path.
+        """Whether two leaves may stand in one answer: the new one beside the other's path, and neither rules out the
+        other.
 
-        Parts of one value, such as hour and minute, need not have been seen together.
+        Parts of one value, such as hour and minute, rule out nothing.
         """
-        apart = new[0].partition("#")[0] != other[0].partition("#")[0]
-        return (new, other) in self._together if apart and other in self._frequent else (new, other[0]) in self._beside
+        if not self._with_leaf.has(new, other[0]):
+            return False
+        parts = new[0].partition("#")[0] == other[0].partition("#")[0]
+        return parts or not (self._with_leaf.rules_out(other, new) or self._with_leaf.rules_out(new, other))
 
     def _fits(self, words: list[str], start: int, length: int, phrase: str) -> bool:
         """Whether the words before and after were seen next to the new phrase's ends."""
@@ -128,9 +130,12 @@ class Exchanges:
         return (before, inner[0]) in self._neighbours and (inner[-1], after) in self._neighbours
 
     def _agree(self, before: set[Leaf], said: list[str], leaves: frozenset[Leaf], new: Leaf) -> bool:
-        """Whether the new words decide nothing else than the answer has, and still what was decided `before` of it."""
+        """Whether the new words decide nothing else than the answer has, and still what was decided `before` of it, and
+        none of them rules out what it has."""
         now = self._decided(said)
-        return now <= leaves and (before & leaves) - {new} <= now
+        if not (now <= leaves and (before & leaves) - {new} <= now):
+            return False
+        return not any(self._with_phrase.rules_out(phrase, leaf) for _, phrase in _phrases(said) for leaf in leaves)
 
     def _decided(self, words: list[str]) -> set[Leaf]:
         return {leaf for _, phrase in _phrases(words) for leaf in self._decides.get(phrase, ())}
@@ -157,6 +162,39 @@ class Exchanges:
         if words is before:
             return None
         return " ".join(words), json.dumps(value, ensure_ascii=False, separators=told.separators)
+
+
+class _Company:
+    """Which leaves were seen with a phrase, or beside another leaf, path by path, and how often."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str | Leaf, defaultdict[str, Counter[Leaf]]] = {}
+
+    def note(self, key: str | Leaf, leaves: frozenset[Leaf]) -> None:
+        """Count the leaves of an example that has the key."""
+        by_path = self._seen.setdefault(key, defaultdict(Counter))
+        for leaf in leaves:
+            by_path[leaf[0]][leaf] += 1
+
+    def __iter__(self) -> Iterator[tuple[Any, Leaf, int]]:
+        for key, by_path in self._seen.items():
+            yield from ((key, leaf, n) for counts in by_path.values() for leaf, n in counts.items())
+
+    def has(self, key: str | Leaf, path: str) -> bool:
+        """Whether any leaf of this path was seen with the key."""
+        return key in self._seen and path in self._seen[key]
+
+    def rules_out(self, key: str | Leaf, leaf: Leaf) -> bool:
+        """Whether the leaf was never seen with the key and others of its path were: `SEEN` times each, hardly any once.
+
+        The probability of all that is unseen is about the share of what was seen once (I. J. Good, "The Population
+        Frequencies of Species and the Estimation of Population Parameters", 1953, equation 9).
+        """
+        counts = self._seen[key].get(leaf[0]) if key in self._seen else None
+        if not counts or leaf in counts:
+            return False
+        total, once = counts.total(), sum(n == 1 for n in counts.values())
+        return total >= SEEN * len(counts) and once <= MISSING * total
 
 
 def _phrases(words: Sequence[str]) -> Iterator[tuple[int, str]]:
