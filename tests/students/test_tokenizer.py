@@ -52,7 +52,7 @@ def test_a_rare_key_is_no_piece():
 
 
 def test_a_key_is_one_piece_and_comes_back_as_it_was():
-    spec, _ = learn_bytes([*ANSWERS, "lamp on at 20:00"], 300, spaces_apart=True, whole=keys(ANSWERS))
+    spec, _ = learn_bytes([*ANSWERS, "lamp on at 20:00"], 300, whole=keys(ANSWERS))
     tokenizer = Tokenizer.from_str(spec)
     assert tokenizer.get_vocab_size() <= 300
     read = tokenizer.encode(ANSWERS[0])

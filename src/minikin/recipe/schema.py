@@ -121,6 +121,12 @@ class TeacherSpec(EndpointKeys):
         default=None,
         description=f"generate, instead of a model: one grown on the data itself: {', '.join(ladder.DECODERS)}",
     )
+    layers: int | None = Field(
+        default=None,
+        ge=1,
+        le=48,
+        description="generate, of an encoder as `model`: how many first layers become a decoder; absent: half",
+    )
     revision: str | None = Field(default=None, description="Commit, tag or branch on the Hub; absent: the newest")
     epochs: int | None = Field(
         default=None, ge=1, le=1000, description="Passes over the training texts; absent: decided"
@@ -323,7 +329,9 @@ class Recipe(Section):
     student: StudentSpec = Field(default_factory=StudentSpec, description="The small model")
     distil: DistilSpec = Field(default_factory=DistilSpec, description="How it learns from the teacher")
     prune: PruneSpec = Field(default_factory=PruneSpec, description="What is cut out afterwards")
-    quantize: Literal["auto", "fp32", "int8", "int4", "int4-int8", "f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m"] = Field(
+    quantize: Literal[
+        "auto", "fp32", "int8", "int4", "int4-int8", "f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_xs"
+    ] = Field(
         default="auto",
         description="How weights are stored; auto: by measured quality, size and latency. generate: f16, q8_0, …",
     )

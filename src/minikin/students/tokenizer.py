@@ -62,18 +62,16 @@ def keys(answers: Iterable[str]) -> list[str]:
 
 
 def learn_bytes(
-    texts: Iterable[str], vocabulary: int = 1024, *, spaces_apart: bool = False, whole: Sequence[str] = ()
+    texts: Iterable[str], vocabulary: int = 1024, *, whole: Sequence[str] = ()
 ) -> tuple[str, dict[str, Any]]:
     """Learn a byte-level BPE from texts, split into words as GPT-2's and digits; returns its JSON and special tokens.
 
-    It reads any input: every byte is a piece. The same texts give the same tokenizer. With `spaces_apart` no piece
-    holds a space and something else: a word is the same piece at the start of a text, after a space and between
-    quotation marks, so that little data teaches to copy it. Each of `whole` is one piece, wherever it stands.
+    It reads any input: every byte is a piece. The same texts give the same tokenizer. Each of `whole` is one piece,
+    wherever it stands.
     """
     tokenizer = Tokenizer(models.BPE())
     digits, words = pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)
-    apart = [pre_tokenizers.Split(" ", "isolated")] if spaces_apart else []
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, *apart, words])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, words])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary - len(whole),
@@ -82,8 +80,6 @@ def learn_bytes(
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    # no merge was learnt across a space, so the usual splitting, which every runtime knows, gives the same pieces
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, words])
     tokenizer.add_tokens([AddedToken(piece, normalized=False) for piece in whole])
     return tokenizer.to_str(), {"eos_token": END, "pad_token": END}
 

@@ -29,7 +29,7 @@ from minikin.students import tokenizer
 
 PLACES = "places.npy"
 FAULTS = "faults.json"
-FRESH_VOCABULARY = 1024
+FRESH_VOCABULARY = 3000
 """Pieces learnt from the texts where no teacher brings a tokenizer."""
 
 
@@ -102,15 +102,17 @@ def _one(columns: str | tuple[str, str]) -> str:
 
 
 def voice(build: Build, corpus: Corpus, teacher: Student | None) -> Voice:
-    """The teacher's tokenizer, or a byte-level one learnt from the training texts, which can write any input."""
-    if teacher is not None:
-        return Voice(teacher.tokenizer_json, teacher.tokenizer_config)
+    """The teacher's tokenizer, or one learnt from the training texts."""
+    return (
+        Voice(teacher.tokenizer_json, teacher.tokenizer_config) if teacher is not None else fresh_voice(build, corpus)
+    )
+
+
+def fresh_voice(build: Build, corpus: Corpus) -> Voice:
+    """A byte-level tokenizer learnt from the training texts, which can write any input."""
     size = build.recipe.student.vocabulary or FRESH_VOCABULARY
     whole = tokenizer.keys(text[1] for text in corpus.data.train.texts) if corpus.kind == "pairs" else []
-    # of running text most is words after a space, and one piece for both halves the tokens
-    return Voice(
-        *tokenizer.learn_bytes(sides(corpus.data.train.texts), size, spaces_apart=corpus.kind != "text", whole=whole)
-    )
+    return Voice(*tokenizer.learn_bytes(sides(corpus.data.train.texts), size, whole=whole))
 
 
 def spoken(speaker: Speaker, corpus: Corpus, texts: Sequence[Text]) -> list[Spoken]:

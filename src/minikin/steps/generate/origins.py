@@ -18,7 +18,7 @@ from minikin.feed.align import align
 from minikin.feed.speech import Speaker
 from minikin.steps.context import Build
 from minikin.steps.generate import material, shipping
-from minikin.teachers import causal
+from minikin.teachers import causal, from_encoder
 from minikin.teachers.resolve import Checkpoint, resolve
 
 PROBE_TEXTS = 256
@@ -77,6 +77,8 @@ def found(
 
 def _read(build: Build, corpus: Corpus, checkpoint: Checkpoint, whose: str) -> _Read:
     with build.stages.stage(whose, "its vocabulary"):
+        if from_encoder.is_encoder(checkpoint):
+            return _out_of_encoder(build, corpus, checkpoint)
         whole = causal.read(checkpoint, build.recipe.data.max_length)
         shipping.refuse_unknown(whole.tokenizer_json, whole.config, whose)
         if not vocabulary.can_trim(whole.tokenizer_json, tuple(FAMILIES)):
@@ -88,6 +90,25 @@ def _read(build: Build, corpus: Corpus, checkpoint: Checkpoint, whose: str) -> _
         )
         build.stages.say(f"{len(kept_ids):,} of {int(whole.config['vocab_size']):,} pieces stay")
         return _Read(whole, vocabulary.apply(whole, kept_ids, kept), kept_ids)
+
+
+def _out_of_encoder(build: Build, corpus: Corpus, checkpoint: Checkpoint) -> _Read:
+    """An encoder as a decoder, over pieces learnt from the training texts: those of an encoder write no text."""
+    voice, spec = material.fresh_voice(build, corpus), build.recipe.teacher
+    speaker = Speaker(voice.tokenizer_json, voice.tokenizer_config)
+    spoken = material.spoken(speaker, corpus, evenly(corpus.data.train.texts, PROBE_TEXTS))
+    made = from_encoder.read(
+        checkpoint,
+        voice.tokenizer_json,
+        voice.tokenizer_config,
+        [document.ids_T for document in spoken],
+        layers=spec.layers if spec else None,
+        context=build.recipe.data.max_length,
+        dropout=build.recipe.train.dropout,
+    )
+    layers, pieces = int(made.config["n_layer"]), int(made.config["vocab_size"])
+    build.stages.say(f"an encoder: its first {layers} layers become a decoder over {pieces:,} pieces of its own")
+    return _Read(made, made, np.arange(pieces))
 
 
 def _in_tokens_of(student: _Read, teacher: Student, teacher_of_V: Array) -> Student:
