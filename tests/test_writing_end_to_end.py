@@ -214,6 +214,7 @@ def test_a_killed_build_ends_as_an_uninterrupted_one(built, tmp_path):
     ("change", "words"),
     [
         ("teacher.size=hugs", "sizes are"),
+        ("teacher.layers=2", "is of an encoder"),
         ("quantize=int8", "which the task generate has"),
         ("student.family=encoder", "the task generate has"),
         ("distil.objectives=[{name: pooled}]", "the task generate has"),

@@ -35,6 +35,7 @@ from minikin.steps import generate
 from minikin.steps.context import Build
 from minikin.train import on_policy
 from test_writing_end_to_end import rows
+from toys import toy_checkpoint
 
 pytest.importorskip("xllamacpp", reason="llama.cpp is not installed: pip install 'minikin[gguf]'")
 pytest.importorskip("gguf", reason="gguf is not installed: pip install 'minikin[gguf]'")
@@ -272,3 +273,19 @@ def test_check_shows_how_it_will_learn(place, tmp_path):
         "the teacher beside it",
     ):
         assert words in done.output
+
+
+def test_an_encoder_becomes_a_teacher_that_writes_and_the_student_is_cut_from_it(place, tmp_path):
+    toy_checkpoint(place / "encoder", layers=2, initializer=0.15)
+    shape = {"start": "cut", "layers": 1, "hidden": 32, "heads": 2, "kv_heads": 2, "feed_forward": 32}
+    told = built(
+        place,
+        tmp_path / "kin",
+        data={"max_length": 64},
+        teacher={"model": "encoder", "layers": 2},
+        student={"model": None, "vocabulary": 400} | shape,
+    )
+    config = json.loads((tmp_path / "kin" / "config.json").read_text())
+    assert (config["model_type"], config["n_layer"], config["n_embd"], config["n_inner"]) == ("gpt2", 1, 32, 32)
+    assert (Path(told["teacher"]["name"]).name, told["teacher"]["source"]) == ("encoder", "path")
+    assert told["losses"][-1] < 0.9 * told["losses"][0]

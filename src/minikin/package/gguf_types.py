@@ -44,6 +44,7 @@ MIXES: Final[Mapping[str, Mix]] = {
     "Q3_K_M": Mix("Q3_K", 12, "Q6_K", "Q5_K"),
     "Q2_K": Mix("Q2_K", 10, "Q6_K", "Q4_K"),
     "IQ4_XS": Mix("IQ4_XS", 30, "Q6_K", "Q5_K"),
+    "IQ4_NL": Mix("IQ4_NL", 25, "IQ4_NL"),
     "IQ3_S": Mix("IQ3_S", 26, "Q6_K", "Q4_K", needs_importance=True),
     "IQ2_XS": Mix("IQ2_XS", 20, "Q5_K", "Q4_K", needs_importance=True),
 }

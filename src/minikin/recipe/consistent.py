@@ -15,7 +15,7 @@ Contradiction = tuple[str, str]
 """The dotted path of the key to change, and what is wrong with it."""
 
 SORTED = ("auto", "fp32", "int8", "int4", "int4-int8")
-WRITTEN = ("auto", "f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_xs")
+WRITTEN = ("auto", "f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_xs", "iq4_nl")
 """Ways to store weights, of classifiers and of decoders."""
 
 SORTING = ("kl", "mse", "gold", "pooled", "hidden", "attention", "relations", "rkd_distance", "rkd_angle")

@@ -330,7 +330,7 @@ class Recipe(Section):
     distil: DistilSpec = Field(default_factory=DistilSpec, description="How it learns from the teacher")
     prune: PruneSpec = Field(default_factory=PruneSpec, description="What is cut out afterwards")
     quantize: Literal[
-        "auto", "fp32", "int8", "int4", "int4-int8", "f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_xs"
+        "auto", "fp32", "int8", "int4", "int4-int8", "f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_xs", "iq4_nl"
     ] = Field(
         default="auto",
         description="How weights are stored; auto: by measured quality, size and latency. generate: f16, q8_0, …",

@@ -76,7 +76,7 @@ def read(
         n_layer=layers,
         n_head=had.num_attention_heads,
         n_inner=had.intermediate_size,
-        activation_function="gelu_new",
+        activation_function="gelu_pytorch_tanh",
         embd_pdrop=dropout,
         resid_pdrop=dropout,
         attn_pdrop=0.0,

@@ -30,6 +30,7 @@ from minikin.steps.generate.material import Rows, Voice, prompts
 from minikin.teachers.resolve import Checkpoint
 
 MIXES: Final[Mapping[str, str]] = {
+    "iq4_nl": "IQ4_NL",
     "iq4_xs": "IQ4_XS",
     "q4_k_m": "Q4_K_M",
     "q5_k_m": "Q5_K_M",
