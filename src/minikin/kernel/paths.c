@@ -23,6 +23,7 @@
 typedef float f4 __attribute__((vector_size(16), may_alias));
 typedef int32_t i4 __attribute__((vector_size(16)));
 typedef f4 f4_anywhere __attribute__((aligned(4), may_alias));
+typedef i4 i4_anywhere __attribute__((aligned(4), may_alias));
 typedef int8_t b16 __attribute__((vector_size(16)));
 typedef b16 b16_anywhere __attribute__((aligned(1), may_alias));
 typedef uint8_t u16_anywhere __attribute__((vector_size(16), aligned(1), may_alias));
