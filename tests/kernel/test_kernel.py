@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,29 @@ def test_every_path_gives_the_same_bits(tmp_path, every_path, scheme, pair):
             pooled.append(found.both(texts)[1])
         assert all((answers[0] == a).all() for a in answers)
         assert all((pooled[0] == p).all() for p in pooled)
+
+
+@needs_kernel
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_largest_sums_are_exact_on_every_path(tmp_path, every_path, scheme):
+    """All inputs of a product at their largest, against weights at their largest: nothing may saturate."""
+    student = small.encoder(layers=2, hidden=96, heads=2, feed_forward=160)
+    tensors = {**student.tensors}
+    for name, value in student.tensors.items():
+        if name.endswith("LayerNorm.weight"):
+            tensors[name] = np.zeros_like(value)
+        elif name.endswith("LayerNorm.bias"):
+            tensors[name] = np.ones_like(value)
+        elif value.ndim == 2 and "embeddings" not in name:
+            signs_N = np.where(np.arange(len(value)) % 3 == 0, -1, 1).astype(np.float32)
+            tensors[name] = np.repeat(0.15 * signs_N[:, None], value.shape[1], axis=1)
+    folder = opened(tmp_path, quantize(replace(student, tensors=tensors), scheme))
+    found = runtimes.open(folder, engine="kernel")
+    answers = []
+    for name in every_path:
+        _kernel.use(name)
+        answers.append(found.both(TEXTS)[1])
+    assert all((answers[0] == a).all() for a in answers)
 
 
 @needs_kernel

@@ -327,7 +327,7 @@ static size_t lay_out(const mk_model *m, int32_t tokens, int32_t texts, uint8_t 
     TAKE(x_TH, float, t * (size_t)r->stride);
     TAKE(y_TN, float, t * (size_t)r->wide);
     TAKE(q_TA, float, t * (size_t)r->wide);
-    TAKE(integers_TK, int8_t, t * (size_t)r->wide);
+    TAKE(integers_TK, int8_t, t * (size_t)r->wide * 2); /* a path may want them in 16 bits */
     TAKE(sum_TG, int32_t, t * (size_t)(r->wide / MK_GROUP + 1));
     TAKE(scale_T, float, t);
     TAKE(feature_P, float, round_up(features, MK_GROUP));
@@ -389,6 +389,7 @@ static void attend_layer(const mk_path *p, const mk_layer *layer, const mk_text 
 {
     int32_t width = layer->heads * layer->head_width, padded = round_up(width, MK_GROUP);
     int32_t kv_stride = round_up(2 * width, MK_GROUP), t = 0;
+    size_t row_bytes = (size_t)layer->query.k * (size_t)(layer->query.bits == 8 ? p->integer_bytes : 1);
     p->quantize(&layer->query, r->x_TH, tokens, r->stride, r->integers_TK, r->scale_T, r->sum_TG);
     p->linear(&layer->key_value, r->integers_TK, r->scale_T, r->sum_TG, tokens, r->y_TN, kv_stride);
     if (!last)
@@ -397,7 +398,7 @@ static void attend_layer(const mk_path *p, const mk_layer *layer, const mk_text 
         int32_t row = last ? b : t, length = text_B[b].length;
         float *q_TA = r->q_TA + (size_t)row * (size_t)padded;
         if (last) {
-            p->linear(&layer->query, r->integers_TK + (size_t)t * (size_t)layer->query.k, r->scale_T + t,
+            p->linear(&layer->query, r->integers_TK + (size_t)t * row_bytes, r->scale_T + t,
                       r->sum_TG + t * (layer->query.k / MK_GROUP + 1), 1, q_TA, padded);
             memmove(r->x_TH + (size_t)b * (size_t)r->stride, r->x_TH + (size_t)t * (size_t)r->stride,
                     (size_t)r->stride * sizeof(float));

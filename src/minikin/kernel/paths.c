@@ -20,33 +20,30 @@
 
 #define MK_INLINE static inline __attribute__((always_inline))
 
-/* Sixteen floats or integers, which the compiler cuts to the vectors that there are. */
-typedef float f16 __attribute__((vector_size(64)));
-typedef int32_t i16 __attribute__((vector_size(64)));
-typedef int8_t b16 __attribute__((vector_size(16)));
-
 typedef float f4 __attribute__((vector_size(16), may_alias));
 typedef int32_t i4 __attribute__((vector_size(16)));
 typedef f4 f4_anywhere __attribute__((aligned(4), may_alias));
 typedef i4 i4_anywhere __attribute__((aligned(4), may_alias));
-typedef f16 f16_anywhere __attribute__((aligned(4), may_alias));
+typedef int8_t b16 __attribute__((vector_size(16)));
 typedef b16 b16_anywhere __attribute__((aligned(1), may_alias));
 typedef uint8_t u16_anywhere __attribute__((vector_size(16), aligned(1), may_alias));
 
-static const i16 lanes_16 = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+static const int32_t lanes_16[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
-#define load(at) (*(const f16_anywhere *)(const void *)(at))
-#define store(at, value) (*(f16_anywhere *)(void *)(at) = (value))
 #define load4(at) (*(const f4_anywhere *)(const void *)(at))
 #define store4(at, value) (*(f4_anywhere *)(void *)(at) = (value))
-#define spread(x) ((f16){0} + (float)(x))
-#define larger4(a, b) ((f4)(((i4)(a) & ((a) > (b))) | ((i4)(b) & ~((a) > (b)))))
 
-/* a > b ? a : b, and a < b ? a : b: one instruction each in AVX-512, which the compiler does not find by itself */
-#define MK_LARGER(a, b) ((f16)(((i16)(a) & ((a) > (b))) | ((i16)(b) & ~((a) > (b)))))
-#define MK_SMALLER(a, b) ((f16)(((i16)(a) & ((a) < (b))) | ((i16)(b) & ~((a) < (b)))))
-#define larger MK_LARGER
-#define smaller MK_SMALLER
+/* Lanes where the processor's vectors have four: GCC keeps vectors longer than those in memory, Clang cuts them well. */
+#if defined(__clang__)
+#define MK_LANES_OF_FOUR 16
+#else
+#define MK_LANES_OF_FOUR 4
+#endif
+
+/* a > b ? a : b, and a < b ? a : b: one instruction each on x86, which the compiler does not find by itself */
+#define MK_LARGER(a, b) ((floats)(((ints)(a) & ((a) > (b))) | ((ints)(b) & ~((a) > (b)))))
+#define MK_SMALLER(a, b) ((floats)(((ints)(a) & ((a) < (b))) | ((ints)(b) & ~((a) < (b)))))
+#define MK_STORE_BYTES(at, lanes) (*(FN(b_anywhere) *)(void *)(at) = __builtin_convertvector(lanes, FN(b)))
 
 /* Square root by Newton's method from a guess on the bits: no libm, the same bits everywhere. */
 static inline float mk_root(float x)
@@ -122,6 +119,11 @@ static void dot4_scalar(const uint8_t *weights, const float *bias_16, const int8
 
 #define MK_PATH scalar
 #define MK_TARGET
+#define MK_LANES MK_LANES_OF_FOUR
+#define larger MK_LARGER
+#define smaller MK_SMALLER
+#define store_bytes MK_STORE_BYTES
+#define MK_WORDS 0
 #include "path.inc"
 
 #if defined(MK_X86)
@@ -233,99 +235,181 @@ MK_WIDE static void dot4_avx512(const uint8_t *weights, const float *bias_16, co
 #undef TILE
 }
 
-#undef larger
-#undef smaller
-#define larger(a, b) ((f16)_mm512_max_ps((__m512)(a), (__m512)(b)))
-#define smaller(a, b) ((f16)_mm512_min_ps((__m512)(a), (__m512)(b)))
+#define larger(a, b) ((floats)_mm512_max_ps((__m512)(a), (__m512)(b)))
+#define smaller(a, b) ((floats)_mm512_min_ps((__m512)(a), (__m512)(b)))
+#define store_bytes MK_STORE_BYTES
 #define MK_PATH avx512
 #define MK_TARGET MK_WIDE
+#define MK_LANES 16
+#define MK_WORDS 0
 #include "path.inc"
-#undef larger
-#undef smaller
-#define larger MK_LARGER
-#define smaller MK_SMALLER
 
-/* ---- AVX2: bytes multiplied in pairs; weights made signed, since unsigned 8-bit ones would not fit 16 bits ---- */
+/* ---- AVX2: two products of bytes may not fit 16 bits, so 8-bit weights are multiplied as words, 4-bit ones as bytes ---- */
 
 #define MK_NARROW __attribute__((target("avx2,f16c")))
+/* Tokens that share a tile's weights: as many sums as stay in sixteen registers beside what is multiplied. */
+enum { MK_NARROW_8 = 3, MK_NARROW_4 = 4 };
 
-MK_NARROW MK_INLINE __m256i narrow_four(const int8_t *q)
+MK_NARROW MK_INLINE __m256i narrow_four(const int8_t *q) /* four bytes, eight times */
 {
     int32_t bytes;
     memcpy(&bytes, q, 4);
     return _mm256_set1_epi32(bytes);
 }
 
+MK_NARROW MK_INLINE __m256i narrow_load(const uint8_t *at)
+{
+    return _mm256_loadu_si256((const __m256i *)(const void *)at);
+}
+
+/* The lowest byte of each of eight lanes; GCC would take them out one by one. */
+MK_NARROW MK_INLINE void narrow_bytes(int8_t *at, __m256i lanes)
+{
+    const __m256i bytes = _mm256_and_si256(lanes, _mm256_set1_epi32(255));
+    const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1));
+    _mm_storel_epi64((__m128i *)(void *)at, _mm_packus_epi16(words, words));
+}
+
+/* A row of bytes, in place: of each four inputs the first and third in 16 bits, then the second and fourth. As words, the
+ * first and third weights of each four are what an AND leaves, the others what a shift leaves, with no sign to extend. */
+MK_NARROW static void split_row_avx2(int8_t *q_K, int groups)
+{
+    for (int g = groups - 1; g >= 0; g--) { /* from the end, for it takes twice the place */
+        const __m256i q = narrow_load((const uint8_t *)q_K + g * MK_GROUP);
+        const __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(q, 8), 8), odd = _mm256_srai_epi16(q, 8);
+        const __m256i low = _mm256_unpacklo_epi32(even, odd), high = _mm256_unpackhi_epi32(even, odd);
+        __m256i *out = (__m256i *)(void *)(q_K + g * MK_GROUP * 2);
+        _mm256_storeu_si256(out, _mm256_permute2x128_si256(low, high, 0x20));
+        _mm256_storeu_si256(out + 1, _mm256_permute2x128_si256(low, high, 0x31));
+    }
+}
+
+/* Eight outputs by four inputs are 32 bytes of weights; `tokens` is a constant where this is called. The next tile is
+ * asked for meanwhile: where weights come from the third cache, what the processor fetches by itself is late. */
+MK_NARROW MK_INLINE void narrow8(const uint8_t *weights, const float *scale_16, const float *bias_16, const int8_t *q_TK,
+                                 const float *scale_T, const int32_t *sum_TG, int groups, float *y_TN, int stride,
+                                 const int tokens)
+{
+    __m256i dot[MK_NARROW_8 * 2];
+    const __m256i low = _mm256_set1_epi16(255);
+    const int k = groups * MK_GROUP * 2;
+    const uintptr_t next = (uintptr_t)weights + (uintptr_t)groups * 512;
+    for (int t = 0; t < tokens; t++)
+        dot[t * 2] = dot[t * 2 + 1] = _mm256_set1_epi32(sum_TG[t * (groups + 1) + groups]);
+    for (int quad = 0; quad < groups * 8; quad++) {
+        const __m256i w0 = narrow_load(weights + (size_t)quad * 64), w1 = narrow_load(weights + (size_t)quad * 64 + 32);
+        const __m256i even[2] = {_mm256_and_si256(w0, low), _mm256_and_si256(w1, low)};
+        const __m256i odd[2] = {_mm256_srli_epi16(w0, 8), _mm256_srli_epi16(w1, 8)};
+        _mm_prefetch((const char *)(next + (uintptr_t)quad * 64), _MM_HINT_T0);
+        for (int t = 0; t < tokens; t++) {
+            const __m256i a = narrow_four(q_TK + t * k + quad * 8), b = narrow_four(q_TK + t * k + quad * 8 + 4);
+            for (int half = 0; half < 2; half++) {
+                dot[t * 2 + half] = _mm256_add_epi32(dot[t * 2 + half], _mm256_madd_epi16(even[half], a));
+                dot[t * 2 + half] = _mm256_add_epi32(dot[t * 2 + half], _mm256_madd_epi16(odd[half], b));
+            }
+        }
+    }
+    for (int t = 0; t < tokens; t++)
+        for (int half = 0; half < 2; half++) {
+            const __m256 scale = _mm256_mul_ps(_mm256_set1_ps(scale_T[t]), _mm256_loadu_ps(scale_16 + half * 8));
+            const __m256 y = _mm256_mul_ps(_mm256_cvtepi32_ps(dot[t * 2 + half]), scale);
+            _mm256_storeu_ps(y_TN + (size_t)t * (size_t)stride + half * 8,
+                             _mm256_add_ps(y, _mm256_loadu_ps(bias_16 + half * 8)));
+        }
+}
+
+/* A lane of 16 bits takes 16 of a group's 32 products, at most 16 x 15 x 127 = 30,480: they are widened once a group. */
+MK_NARROW MK_INLINE void narrow4(const uint8_t *weights, const float *bias_16, const int8_t *q_TK, const float *scale_T,
+                                 const int32_t *sum_TG, int groups, float *y_TN, int stride, const int tokens)
+{
+    __m256 y[MK_NARROW_4 * 2];
+    const __m256i low = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
+    const int k = groups * MK_GROUP;
+    for (int i = 0; i < tokens * 2; i++)
+        y[i] = _mm256_setzero_ps();
+    for (int g = 0; g < groups; g++) {
+        const uint8_t *block = weights + (size_t)g * 288;
+        __m256i dot[MK_NARROW_4 * 2];
+        int octets = 4;
+#if !defined(__clang__)
+        __asm__("" : "+r"(octets)); /* GCC would unroll this loop, and run out of registers */
+#endif
+        for (int i = 0; i < tokens * 2; i++)
+            dot[i] = _mm256_setzero_si256();
+        for (int j = 0; j < octets; j++)
+            for (int half = 0; half < 2; half++) {
+                const __m256i pairs = narrow_load(block + j * 64 + half * 32);
+                const __m256i even = _mm256_and_si256(pairs, low);
+                const __m256i odd = _mm256_and_si256(_mm256_srli_epi16(pairs, 4), low);
+                for (int t = 0; t < tokens; t++) {
+                    const int8_t *q = q_TK + t * k + g * MK_GROUP + j * 8;
+                    const __m256i a = _mm256_maddubs_epi16(even, narrow_four(q));
+                    const __m256i b = _mm256_maddubs_epi16(odd, narrow_four(q + 4));
+                    dot[t * 2 + half] = _mm256_add_epi16(_mm256_add_epi16(dot[t * 2 + half], a), b);
+                }
+            }
+        for (int half = 0; half < 2; half++) {
+            const __m256 scale =
+                _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(block + 256 + half * 16)));
+            for (int t = 0; t < tokens; t++) {
+                const __m256i whole = _mm256_add_epi32(_mm256_madd_epi16(dot[t * 2 + half], ones),
+                                                       _mm256_set1_epi32(sum_TG[t * (groups + 1) + g]));
+                y[t * 2 + half] = _mm256_add_ps(y[t * 2 + half], _mm256_mul_ps(_mm256_cvtepi32_ps(whole), scale));
+            }
+        }
+    }
+    for (int t = 0; t < tokens; t++)
+        for (int half = 0; half < 2; half++)
+            _mm256_storeu_ps(y_TN + (size_t)t * (size_t)stride + half * 8,
+                             _mm256_add_ps(_mm256_mul_ps(y[t * 2 + half], _mm256_set1_ps(scale_T[t])),
+                                           _mm256_loadu_ps(bias_16 + half * 8)));
+}
+
 MK_NARROW static void dot8_avx2(const uint8_t *weights, const float *scale_16, const float *bias_16,
                                 const int8_t *q_TK, const float *scale_T, const int32_t *sum_TG, int groups, int tokens,
                                 float *y_TN, int stride)
 {
-    const __m256i ones = _mm256_set1_epi16(1), flip = _mm256_set1_epi8(-128);
-    const int k = groups * MK_GROUP;
-    (void)sum_TG;
-    for (int t = 0; t < tokens; t += 2) {
-        const int second = t + 1 < tokens ? t + 1 : t;
-        const int8_t *q0 = q_TK + (size_t)t * (size_t)k, *q1 = q_TK + (size_t)second * (size_t)k;
-        __m256i dot[4];
-        for (int i = 0; i < 4; i++)
-            dot[i] = _mm256_setzero_si256();
-        for (int quad = 0; quad < groups * 8; quad++) {
-            const __m256i a0 = narrow_four(q0 + quad * 4), a1 = narrow_four(q1 + quad * 4);
-            const __m256i m0 = _mm256_abs_epi8(a0), m1 = _mm256_abs_epi8(a1);
-            for (int half = 0; half < 2; half++) {
-                const __m256i *at = (const __m256i *)(const void *)(weights + (size_t)quad * 64 + half * 32);
-                const __m256i w = _mm256_xor_si256(_mm256_loadu_si256(at), flip);
-                dot[half] = _mm256_add_epi32(
-                    dot[half], _mm256_madd_epi16(_mm256_maddubs_epi16(m0, _mm256_sign_epi8(w, a0)), ones));
-                dot[2 + half] = _mm256_add_epi32(
-                    dot[2 + half], _mm256_madd_epi16(_mm256_maddubs_epi16(m1, _mm256_sign_epi8(w, a1)), ones));
-            }
+#define TILE(n) MK_EACH(n, narrow8(weights, scale_16, bias_16, q_TK, scale_T, sum_TG, groups, y_TN, stride, n))
+    while (tokens > 0) {
+        /* as even as can be: 4 tokens are 2 and 2 */
+        const int blocks = (tokens - 1) / MK_NARROW_8 + 1, count = (tokens + blocks - 1) / blocks;
+        switch (count) {
+            TILE(1) TILE(2) TILE(3)
         }
-        for (int row = 0; row < 2 && t + row < tokens; row++)
-            for (int half = 0; half < 2; half++) {
-                const __m256 scale =
-                    _mm256_mul_ps(_mm256_set1_ps(scale_T[t + row]), _mm256_loadu_ps(scale_16 + half * 8));
-                const __m256 y = _mm256_mul_ps(_mm256_cvtepi32_ps(dot[row * 2 + half]), scale);
-                _mm256_storeu_ps(y_TN + (size_t)(t + row) * (size_t)stride + half * 8,
-                                 _mm256_add_ps(y, _mm256_loadu_ps(bias_16 + half * 8)));
-            }
+        q_TK += (size_t)count * (size_t)groups * MK_GROUP * 2;
+        scale_T += count;
+        sum_TG += count * (groups + 1);
+        y_TN += (size_t)count * (size_t)stride;
+        tokens -= count;
     }
+#undef TILE
 }
 
 MK_NARROW static void dot4_avx2(const uint8_t *weights, const float *bias_16, const int8_t *q_TK, const float *scale_T,
                                 const int32_t *sum_TG, int groups, int tokens, float *y_TN, int stride)
 {
-    const __m256i ones = _mm256_set1_epi16(1), low = _mm256_set1_epi8(15);
-    for (int t = 0; t < tokens; t++) {
-        const int8_t *q = q_TK + (size_t)t * (size_t)groups * MK_GROUP;
-        __m256 y[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
-        for (int g = 0; g < groups; g++) {
-            const uint8_t *block = weights + (size_t)g * 288;
-            for (int half = 0; half < 2; half++) {
-                __m256i dot = _mm256_set1_epi32(sum_TG[t * (groups + 1) + g]);
-                const __m256 scale =
-                    _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(block + 256 + half * 16)));
-                for (int j = 0; j < 4; j++) {
-                    const __m256i pairs =
-                        _mm256_loadu_si256((const __m256i *)(const void *)(block + j * 64 + half * 32));
-                    const __m256i even = _mm256_and_si256(pairs, low);
-                    const __m256i odd = _mm256_and_si256(_mm256_srli_epi16(pairs, 4), low);
-                    const __m256i a = _mm256_maddubs_epi16(even, narrow_four(q + g * 32 + j * 8));
-                    const __m256i b = _mm256_maddubs_epi16(odd, narrow_four(q + g * 32 + j * 8 + 4));
-                    dot = _mm256_add_epi32(dot, _mm256_madd_epi16(_mm256_add_epi16(a, b), ones));
-                }
-                y[half] = _mm256_add_ps(y[half], _mm256_mul_ps(_mm256_cvtepi32_ps(dot), scale));
-            }
+#define TILE(n) MK_EACH(n, narrow4(weights, bias_16, q_TK, scale_T, sum_TG, groups, y_TN, stride, n))
+    while (tokens > 0) {
+        const int blocks = (tokens - 1) / MK_NARROW_4 + 1, count = (tokens + blocks - 1) / blocks;
+        switch (count) {
+            TILE(1) TILE(2) TILE(3) TILE(4)
         }
-        for (int half = 0; half < 2; half++)
-            _mm256_storeu_ps(
-                y_TN + (size_t)t * (size_t)stride + half * 8,
-                _mm256_add_ps(_mm256_mul_ps(y[half], _mm256_set1_ps(scale_T[t])), _mm256_loadu_ps(bias_16 + half * 8)));
+        q_TK += (size_t)count * (size_t)groups * MK_GROUP;
+        scale_T += count;
+        sum_TG += count * (groups + 1);
+        y_TN += (size_t)count * (size_t)stride;
+        tokens -= count;
     }
+#undef TILE
 }
 
+#define larger(a, b) ((floats)_mm256_max_ps((__m256)(a), (__m256)(b)))
+#define smaller(a, b) ((floats)_mm256_min_ps((__m256)(a), (__m256)(b)))
+#define store_bytes(at, lanes) narrow_bytes(at, (__m256i)(lanes))
 #define MK_PATH avx2
 #define MK_TARGET MK_NARROW
+#define MK_LANES 8
+#define MK_WORDS 1
 #include "path.inc"
 
 #elif defined(MK_ARM64) || defined(MK_WASM)
@@ -422,6 +506,11 @@ static void dot4_four(const uint8_t *weights, const float *bias_16, const int8_t
 
 #define MK_PATH four
 #define MK_TARGET
+#define MK_LANES MK_LANES_OF_FOUR
+#define larger MK_LARGER
+#define smaller MK_SMALLER
+#define store_bytes MK_STORE_BYTES
+#define MK_WORDS 0
 #include "path.inc"
 
 #endif

@@ -108,7 +108,7 @@ class Memory:
             (tokens * _up(hidden, GROUP), 4),  # x_TH
             (tokens * wide, 4),  # y_TN
             (tokens * wide, 4),  # q_TA
-            (tokens * wide, 1),  # integers_TK
+            (tokens * wide * 2, 1),  # integers_TK
             (tokens * (wide // GROUP + 1), 4),  # sum_TG
             (tokens, 4),  # scale_T
             (_up(features, GROUP), 4),  # feature_P
