@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -86,3 +88,15 @@ def test_decoders_are_no_encoders(checkpoint: Checkpoint, tmp_path: Path) -> Non
     decoders.toy_llama(tmp_path / "llama")
     assert from_encoder.is_encoder(checkpoint)
     assert not from_encoder.is_encoder(resolve(str(tmp_path / "llama")))
+
+
+def test_what_can_not_be_loaded_or_made_is_told(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    folder = tmp_path / "bert"
+    shutil.copytree(checkpoint.folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_act": "relu"}))
+    with pytest.raises(TeacherError, match="neurons of the kind relu"):
+        read(resolve(str(folder)))
+    (folder / "model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(TeacherError, match="can't be loaded as an encoder"):
+        read(resolve(str(folder)))

@@ -7,6 +7,7 @@ GPT-2 has before it. Called by steps/generate/origins.py.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, GPT2Config, GPT2LMHeadModel
+from transformers import AutoModel, GPT2Config, GPT2LMHeadModel
 from transformers.utils import logging as transformers_logging
 
 from minikin.base.errors import TeacherError
@@ -29,7 +30,8 @@ SPREAD = 0.04
 
 def is_encoder(checkpoint: Checkpoint) -> bool:
     """Whether the checkpoint is an encoder that `read` makes a decoder of."""
-    return str(AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True).model_type) == FAMILY
+    config = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
+    return isinstance(config, dict) and config.get("model_type") == FAMILY
 
 
 @torch.no_grad()
@@ -50,13 +52,11 @@ def read(
     under the same mask, and each half of a layer is scaled to the width that the stream has then. While it is trained,
     a share `dropout` is zeroed of the embeddings and of what each half adds.
 
-    Raises TeacherError when the encoder has fewer layers, or reads fewer than `context` tokens. Source: Rothe et al.
-    2020, "Leveraging Pre-trained Checkpoints for Sequence Generation Tasks", section 2.2 (BERT2GPT), which leaves norms
-    where they are.
+    Raises TeacherError when the encoder can't be loaded, has fewer layers or other neurons than BERT's, or reads fewer
+    than `context` tokens. Source: Rothe et al. 2020, "Leveraging Pre-trained Checkpoints for Sequence Generation
+    Tasks", section 2.2 (BERT2GPT), which leaves norms where they are.
     """
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    encoder = AutoModel.from_pretrained(checkpoint.folder, local_files_only=True, use_safetensors=True)
+    encoder, its = _opened(checkpoint)
     had = encoder.config
     layers = layers or max(1, had.num_hidden_layers // 2)
     if layers > had.num_hidden_layers:
@@ -66,8 +66,11 @@ def read(
             f"teacher: {checkpoint.name} reads at most {had.max_position_embeddings} tokens, and the context is "
             f"{context}. Set it to {had.max_position_embeddings}."
         )
+    if not str(had.hidden_act).startswith("gelu"):
+        raise TeacherError(
+            f"teacher: {checkpoint.name} has neurons of the kind {had.hidden_act}, not GELU."
+        )
     pieces = Tokenizer.from_str(tokenizer_json)
-    its = Tokenizer.from_file(str(checkpoint.folder / "tokenizer.json"))
     end = pieces.token_to_id(str(tokenizer_config.get("eos_token")))
     config = GPT2Config(
         vocab_size=pieces.get_vocab_size(),
@@ -91,6 +94,22 @@ def read(
     body.wpe.weight.copy_(encoder.embeddings.position_embeddings.weight[:context] + kind_H)
     _fill(body, encoder, [ids_T[:context] for ids_T in samples])
     return student_of(model, tokenizer_json, tokenizer_config, context)
+
+
+def _opened(checkpoint: Checkpoint) -> tuple[Any, Tokenizer]:
+    """The encoder and its tokenizer."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        encoder = AutoModel.from_pretrained(
+            checkpoint.folder, local_files_only=True, dtype=torch.float32, use_safetensors=True
+        )
+        return encoder.eval(), Tokenizer.from_file(str(checkpoint.folder / "tokenizer.json"))
+    except Exception as error:  # transformers raises many kinds, tokenizers plain Exception
+        raise TeacherError(
+            f"teacher: {checkpoint.name} can't be loaded as an encoder from {checkpoint.folder}: {error}. "
+            "Save model and tokenizer there again, or give another one."
+        ) from error
 
 
 def _vectors(pieces: Tokenizer, its: Tokenizer, own_VH: Tensor) -> Tensor:

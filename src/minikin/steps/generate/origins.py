@@ -78,7 +78,7 @@ def found(
 def _read(build: Build, corpus: Corpus, checkpoint: Checkpoint, whose: str) -> _Read:
     with build.stages.stage(whose, "its vocabulary"):
         if from_encoder.is_encoder(checkpoint):
-            return _out_of_encoder(build, corpus, checkpoint)
+            return _out_of_encoder(build, corpus, checkpoint, whose)
         whole = causal.read(checkpoint, build.recipe.data.max_length)
         shipping.refuse_unknown(whole.tokenizer_json, whole.config, whose)
         if not vocabulary.can_trim(whole.tokenizer_json, tuple(FAMILIES)):
@@ -92,7 +92,7 @@ def _read(build: Build, corpus: Corpus, checkpoint: Checkpoint, whose: str) -> _
         return _Read(whole, vocabulary.apply(whole, kept_ids, kept), kept_ids)
 
 
-def _out_of_encoder(build: Build, corpus: Corpus, checkpoint: Checkpoint) -> _Read:
+def _out_of_encoder(build: Build, corpus: Corpus, checkpoint: Checkpoint, whose: str) -> _Read:
     """An encoder as a decoder, over pieces learnt from the training texts: those of an encoder write no text."""
     voice, spec = material.fresh_voice(build, corpus), build.recipe.teacher
     speaker = Speaker(voice.tokenizer_json, voice.tokenizer_config)
@@ -102,7 +102,7 @@ def _out_of_encoder(build: Build, corpus: Corpus, checkpoint: Checkpoint) -> _Re
         voice.tokenizer_json,
         voice.tokenizer_config,
         [document.ids_T for document in spoken],
-        layers=spec.layers if spec else None,
+        layers=spec.layers if spec and whose == "teacher" else None,
         context=build.recipe.data.max_length,
         dropout=build.recipe.train.dropout,
     )
