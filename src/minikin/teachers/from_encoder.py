@@ -67,9 +67,7 @@ def read(
             f"{context}. Set it to {had.max_position_embeddings}."
         )
     if not str(had.hidden_act).startswith("gelu"):
-        raise TeacherError(
-            f"teacher: {checkpoint.name} has neurons of the kind {had.hidden_act}, not GELU."
-        )
+        raise TeacherError(f"teacher: {checkpoint.name} has neurons of the kind {had.hidden_act}, not GELU.")
     pieces = Tokenizer.from_str(tokenizer_json)
     end = pieces.token_to_id(str(tokenizer_config.get("eos_token")))
     config = GPT2Config(
