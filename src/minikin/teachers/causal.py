@@ -18,8 +18,7 @@ def read(checkpoint: Checkpoint, context: int) -> Student:
 
     Raises TeacherError if it can't be loaded, or if it reads fewer than `context` tokens.
     """
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    quiet()
     name, folder = checkpoint.name, checkpoint.folder
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
@@ -33,11 +32,7 @@ def read(checkpoint: Checkpoint, context: int) -> Student:
             f"teacher: {name} can't be loaded as a causal language model from {folder}: {error}. "
             "Save model and tokenizer there again, or give another one."
         ) from error
-    longest = getattr(model.config, "max_position_embeddings", None)
-    if longest is not None and longest < context:
-        raise TeacherError(
-            f"teacher: {name} reads at most {longest} tokens, and the context is {context}. Set it to {longest}."
-        )
+    refuse_short(name, getattr(model.config, "max_position_embeddings", None), context)
     rows = len(model.get_input_embeddings().weight)
     if pieces > rows:
         raise TeacherError(
@@ -45,3 +40,17 @@ def read(checkpoint: Checkpoint, context: int) -> Student:
             "belong together. Save both again."
         )
     return student_of(model, tokenizer_json, tokenizer_settings(folder), context)
+
+
+def quiet() -> None:
+    """Keep transformers from printing while it loads."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
+def refuse_short(name: str, longest: int | None, context: int) -> None:
+    """Raise TeacherError where a checkpoint reads fewer tokens than the context; None: as many as it gets."""
+    if longest is not None and longest < context:
+        raise TeacherError(
+            f"teacher: {name} reads at most {longest} tokens, and the context is {context}. Set it to {longest}."
+        )

@@ -16,11 +16,11 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import AutoModel, GPT2Config, GPT2LMHeadModel
-from transformers.utils import logging as transformers_logging
 
 from minikin.base.errors import TeacherError
 from minikin.base.types import Array, Student
 from minikin.feed.causal import student_of
+from minikin.teachers import causal
 from minikin.teachers.resolve import Checkpoint
 
 FAMILY = "bert"
@@ -61,11 +61,7 @@ def read(
     layers = layers or max(1, had.num_hidden_layers // 2)
     if layers > had.num_hidden_layers:
         raise TeacherError(f"teacher.layers: {checkpoint.name} has {had.num_hidden_layers}, not {layers}.")
-    if context > had.max_position_embeddings:
-        raise TeacherError(
-            f"teacher: {checkpoint.name} reads at most {had.max_position_embeddings} tokens, and the context is "
-            f"{context}. Set it to {had.max_position_embeddings}."
-        )
+    causal.refuse_short(checkpoint.name, had.max_position_embeddings, context)
     if not str(had.hidden_act).startswith("gelu"):
         raise TeacherError(f"teacher: {checkpoint.name} has neurons of the kind {had.hidden_act}, not GELU.")
     pieces = Tokenizer.from_str(tokenizer_json)
@@ -96,8 +92,7 @@ def read(
 
 def _opened(checkpoint: Checkpoint) -> tuple[Any, Tokenizer]:
     """The encoder and its tokenizer."""
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    causal.quiet()
     try:
         encoder = AutoModel.from_pretrained(
             checkpoint.folder, local_files_only=True, dtype=torch.float32, use_safetensors=True
