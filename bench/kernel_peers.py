@@ -214,3 +214,4 @@ BAGS: dict[str, Peer] = {
     "numpy, int8": Peer(minikin("int8", "onnx")),
     "model2vec float32": Peer(model2vec, "model2vec", "model2vec==0.10.0 skeletoken==0.6.1"),
 }
+CONVOLUTIONS: dict[str, Peer] = {name: peer for name, peer in BAGS.items() if not name.startswith("model2vec")}

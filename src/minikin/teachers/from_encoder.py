@@ -24,6 +24,10 @@ from minikin.teachers import causal
 from minikin.teachers.resolve import Checkpoint
 
 FAMILY = "bert"
+RIDGE = 1e-1
+"""How hard a fitted projection is held to the encoder's own, in units of its inputs' mean variance."""
+WIDTHS = (0.2, 5.0)
+"""How far the width of one token may lie from the usual."""
 SPREAD = 0.04
 """Standard deviation of vectors of pieces that the encoder has none for: about that of BERT's own."""
 
@@ -48,9 +52,9 @@ def read(
     """A GPT-2 over the pieces of a tokenizer, from the first `layers` layers of an encoder (absent: half of them).
 
     A piece's vector is the mean of those of the encoder's own pieces of its text. `samples` are token ids (T,) of texts
-    such as it will read: weights and biases of each norm are the least squares of what the encoder's norm gives there,
-    under the same mask, and each half of a layer is scaled to the width that the stream has then. While it is trained,
-    a share `dropout` is zeroed of the embeddings and of what each half adds.
+    such as it will read: on these each norm and each projection is fitted, layer after layer, by ridge regression to
+    what the encoder computes there under the same mask, held to the encoder's own weights. While it is trained, a share
+    `dropout` is zeroed of the embeddings and of what each half adds.
 
     Raises TeacherError when the encoder can't be loaded, has fewer layers or other neurons than BERT's, or reads fewer
     than `context` tokens. Source: Rothe et al. 2020, "Leveraging Pre-trained Checkpoints for Sequence Generation
@@ -122,20 +126,52 @@ def _vectors(pieces: Tokenizer, its: Tokenizer, own_VH: Tensor) -> Tensor:
 class _Stream:
     """What flows on the samples: the encoder's states, and the sum that the decoder's norms read."""
 
-    def __init__(self, begin_NTH: Tensor, states_NTH: Tensor, kept_NT: Tensor) -> None:
-        self.sum_NTH, self.states_NTH, self.kept_NT = begin_NTH, states_NTH, kept_NT
+    def __init__(self, begin_NTH: Tensor, states_NTH: Tensor, kept_NT: Tensor, heads: int) -> None:
+        self.sum_NTH, self.states_NTH, self.kept_NT, self.heads = begin_NTH, states_NTH, kept_NT, heads
 
-    def fit(self, norm: nn.LayerNorm) -> None:
-        """Give a norm the weights and biases with which it comes nearest to the encoder's states."""
-        plain_MH = nn.functional.layer_norm(self.sum_NTH, norm.normalized_shape, eps=norm.eps)[self.kept_NT]
-        slope_H, offset_H = _line(plain_MH, self.states_NTH[self.kept_NT])
+    def read(self, norm: nn.LayerNorm) -> Tensor:
+        """What a norm gives, with the weights and biases by which that is nearest to the encoder's states."""
+        plain_NTH = nn.functional.layer_norm(self.sum_NTH, norm.normalized_shape, eps=norm.eps)
+        slope_H, offset_H = _line(plain_NTH[self.kept_NT], self.states_NTH[self.kept_NT])
         norm.weight.copy_(slope_H)
         norm.bias.copy_(offset_H)
+        return plain_NTH * slope_H + offset_H
 
-    def scale(self) -> Tensor:
-        """How wide the encoder's states are (H,), in units of the sum; of no feature less than a tenth of the usual."""
-        slope_H = _line(self.sum_NTH[self.kept_NT], self.states_NTH[self.kept_NT])[0]
-        return slope_H.clamp(min=0.1 * float(slope_H.abs().median()))
+    def fit(self, into: Any, inputs_NTI: Tensor, outputs_NTO: Tensor, weight_OI: Tensor, bias_O: Tensor) -> Tensor:
+        """Give a projection the weights nearest to the encoder's own with which `inputs` become `outputs`; apply it."""
+        x_MI, y_MO = inputs_NTI[self.kept_NT], outputs_NTO[self.kept_NT]
+        x_I, missing_MO = x_MI.mean(0), y_MO - nn.functional.linear(x_MI, weight_OI, bias_O)
+        apart_MI = x_MI - x_I
+        gram_II = (apart_MI.T @ apart_MI).double()
+        gram_II.diagonal().add_(RIDGE * gram_II.diagonal().mean())
+        more_IO = torch.linalg.solve(gram_II, (apart_MI.T @ missing_MO).double()).float()
+        into.weight.copy_(weight_OI.T + more_IO)
+        into.bias.copy_(bias_O + missing_MO.mean(0) - x_I @ more_IO)
+        given_NTO: Tensor = into(inputs_NTI)
+        return given_NTO
+
+    def attend(self, projected_NT3H: Tensor) -> Tensor:
+        """Each token's mixture of values, of itself and what stands before it (N, T, H)."""
+        n, t, h3 = projected_NT3H.shape
+        each = (p.view(n, t, self.heads, -1).transpose(1, 2) for p in projected_NT3H.chunk(3, -1))
+        mixed = nn.functional.scaled_dot_product_attention(*each, is_causal=True)
+        return mixed.transpose(1, 2).reshape(n, t, h3 // 3)
+
+    def add(self, into: Any, inside_NTI: Tensor, added_NTH: Tensor, out: Any) -> None:
+        """Let the encoder add to its states, and the decoder to its sum, through `into`, what comes nearest to that.
+
+        The encoder's norms bring every token to the same width, the sum grows: what is added to a token is put into
+        the units of each feature, and of that token, that the sum has by now.
+        """
+        width_H = _line(self.sum_NTH[self.kept_NT], self.states_NTH[self.kept_NT])[0]
+        width_H = width_H.clamp(min=0.1 * float(width_H.abs().median()))
+        like_NTH = (self.states_NTH - self.states_NTH[self.kept_NT].mean(0)) / width_H
+        sum_NTH = self.sum_NTH - self.sum_NTH[self.kept_NT].mean(0)
+        tokens_NT1 = (sum_NTH * like_NTH).sum(-1, keepdim=True) / like_NTH.square().sum(-1, keepdim=True).clamp(min=1e-6)
+        wanted_NTH = tokens_NT1.clamp(*WIDTHS) * added_NTH / width_H
+        weight_OI, bias_O = out.dense.weight / width_H[:, None], out.dense.bias / width_H
+        self.sum_NTH = self.sum_NTH + self.fit(into, inside_NTI, wanted_NTH, weight_OI, bias_O)
+        self.states_NTH = out.LayerNorm(self.states_NTH + added_NTH)
 
 
 def _line(x_MH: Tensor, y_MH: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,45 +182,34 @@ def _line(x_MH: Tensor, y_MH: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _fill(body: Any, encoder: Any, samples: Sequence[Array]) -> None:
-    """Fill the decoder's layers from the encoder's, and fit every norm on the way."""
+    """Fill the decoder's layers from the encoder's, one after the other, each by what the ones before it really give."""
     longest = max(len(ids_T) for ids_T in samples)
     ids_NT = torch.zeros((len(samples), longest), dtype=torch.long)
     kept_NT = torch.zeros((len(samples), longest), dtype=torch.bool)
     for row, ids_T in enumerate(samples):
         ids_NT[row, : len(ids_T)] = torch.from_numpy(np.asarray(ids_T, np.int64))
-        kept_NT[row, : len(ids_T)] = True  # what stands behind is seen by none of them
+        kept_NT[row, 1 : len(ids_T)] = True  # the first is the same in all; what stands behind is seen by none
     begin_NTH = body.wte.weight[ids_NT] + body.wpe.weight[:longest]
-    stream = _Stream(begin_NTH, encoder.embeddings.LayerNorm(begin_NTH), kept_NT)
+    heads = encoder.config.num_attention_heads
+    stream = _Stream(begin_NTH, encoder.embeddings.LayerNorm(begin_NTH), kept_NT, heads)
     for block, layer in zip(body.h, encoder.encoder.layer, strict=False):
-        stream.fit(block.ln_1)
-        _take_attention(block.attn, layer.attention, stream)
-        stream.fit(block.ln_2)
-        _take_neurons(block.mlp, layer, stream)
-    stream.fit(body.ln_f)
+        _take_attention(block, layer.attention, stream)
+        _take_neurons(block, layer, stream)
+    stream.read(body.ln_f)
 
 
-def _take_attention(into: Any, attention: Any, stream: _Stream) -> None:
-    own, out, scale_H = attention.self, attention.output, stream.scale()
-    parts = (own.query, own.key, own.value)
-    into.c_attn.weight.copy_(torch.cat([part.weight for part in parts]).T)
-    into.c_attn.bias.copy_(torch.cat([part.bias for part in parts]))
-    into.c_proj.weight.copy_((out.dense.weight / scale_H[:, None]).T)
-    into.c_proj.bias.copy_(out.dense.bias / scale_H)
-    n, t, h = stream.states_NTH.shape
-    heads = own.num_attention_heads
-    query, key, value = (part(stream.states_NTH).view(n, t, heads, h // heads).transpose(1, 2) for part in parts)
-    mixed = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
-    added_NTH = out.dense(mixed.transpose(1, 2).reshape(n, t, h))
-    stream.sum_NTH = stream.sum_NTH + added_NTH / scale_H
-    stream.states_NTH = out.LayerNorm(stream.states_NTH + added_NTH)
+def _take_attention(block: Any, attention: Any, stream: _Stream) -> None:
+    own = attention.self
+    weight_OI = torch.cat([part.weight for part in (own.query, own.key, own.value)])
+    bias_O = torch.cat([part.bias for part in (own.query, own.key, own.value)])
+    wanted_NT3H = nn.functional.linear(stream.states_NTH, weight_OI, bias_O)
+    given_NT3H = stream.fit(block.attn.c_attn, stream.read(block.ln_1), wanted_NT3H, weight_OI, bias_O)
+    added_NTH = attention.output.dense(stream.attend(wanted_NT3H))
+    stream.add(block.attn.c_proj, stream.attend(given_NT3H), added_NTH, attention.output)
 
 
-def _take_neurons(into: Any, layer: Any, stream: _Stream) -> None:
-    up, down, scale_H = layer.intermediate.dense, layer.output.dense, stream.scale()
-    into.c_fc.weight.copy_(up.weight.T)
-    into.c_fc.bias.copy_(up.bias)
-    into.c_proj.weight.copy_((down.weight / scale_H[:, None]).T)
-    into.c_proj.bias.copy_(down.bias / scale_H)
-    added_NTH = down(layer.intermediate.intermediate_act_fn(up(stream.states_NTH)))
-    stream.sum_NTH = stream.sum_NTH + added_NTH / scale_H
-    stream.states_NTH = layer.output.LayerNorm(stream.states_NTH + added_NTH)
+def _take_neurons(block: Any, layer: Any, stream: _Stream) -> None:
+    up, act = layer.intermediate.dense, layer.intermediate.intermediate_act_fn
+    wanted_NTF = up(stream.states_NTH)
+    given_NTF = stream.fit(block.mlp.c_fc, stream.read(block.ln_2), wanted_NTF, up.weight, up.bias)
+    stream.add(block.mlp.c_proj, block.mlp.act(given_NTF), layer.output.dense(act(wanted_NTF)), layer.output)
