@@ -76,7 +76,8 @@ class Costs:
         steps: list[check.Step] = []
         wanted = [("distil", 1.0, "the student")]
         if self.control:
-            wanted.append(("control", learn.CONTROL_SHARE, "the student without the teacher"))
+            share = learn.control_share(self.build, self.plan, self.given)
+            wanted.append(("control", share, "the student without the teacher"))
         for name, share, what in wanted:
             rows, how = learn.lesson(self.build, self.plan, self.given, share)
             count = len(rows.train.ids_NT)

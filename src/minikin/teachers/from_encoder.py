@@ -167,8 +167,9 @@ class _Stream:
         width_H = width_H.clamp(min=0.1 * float(width_H.abs().median()))
         like_NTH = (self.states_NTH - self.states_NTH[self.kept_NT].mean(0)) / width_H
         sum_NTH = self.sum_NTH - self.sum_NTH[self.kept_NT].mean(0)
-        tokens_NT1 = (sum_NTH * like_NTH).sum(-1, keepdim=True) / like_NTH.square().sum(-1, keepdim=True).clamp(min=1e-6)
-        wanted_NTH = tokens_NT1.clamp(*WIDTHS) * added_NTH / width_H
+        square_NT1 = like_NTH.square().sum(-1, keepdim=True).clamp(min=1e-6)
+        width_NT1 = ((sum_NTH * like_NTH).sum(-1, keepdim=True) / square_NT1).clamp(*WIDTHS)
+        wanted_NTH = width_NT1 * added_NTH / width_H
         weight_OI, bias_O = out.dense.weight / width_H[:, None], out.dense.bias / width_H
         self.sum_NTH = self.sum_NTH + self.fit(into, inside_NTI, wanted_NTH, weight_OI, bias_O)
         self.states_NTH = out.LayerNorm(self.states_NTH + added_NTH)
@@ -182,7 +183,7 @@ def _line(x_MH: Tensor, y_MH: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _fill(body: Any, encoder: Any, samples: Sequence[Array]) -> None:
-    """Fill the decoder's layers from the encoder's, one after the other, each by what the ones before it really give."""
+    """Fill the decoder's layers from the encoder's, one after the other, each by what those before it really give."""
     longest = max(len(ids_T) for ids_T in samples)
     ids_NT = torch.zeros((len(samples), longest), dtype=torch.long)
     kept_NT = torch.zeros((len(samples), longest), dtype=torch.bool)

@@ -35,9 +35,6 @@ from minikin.train.token_objectives import Source, TokenObjective
 PASSES = {"teacher": 60_000, "student": 120_000}
 """Examples to see in training, when the recipe names no number of epochs."""
 
-CONTROL_SHARE = 0.5
-"""Examples (or tokens) that the control sees, as a share of those that the student sees."""
-
 RATES = {"grown": 2e-3, "cut": 1e-3, "tuned": 2e-4, "adapter": 1e-3}
 PROBE_ROWS = 32
 
@@ -247,6 +244,19 @@ def lesson(build: Build, plan: Plan, rows: Rows, share: float = 1.0) -> tuple[Ro
     return rows, settings
 
 
+def control_share(build: Build, plan: Plan, rows: Rows) -> float:
+    """Tokens that the control sees, as a share of those that the student sees.
+
+    As many, and those that the teacher was tuned on too where the student begins as the tuned teacher or a cut of it.
+    """
+    spec, own = build.recipe.teacher, build.recipe.student.model
+    if plan.start == "grown" or own or spec is None or spec.endpoint or not spec.fit:
+        return 1.0
+    its, how = lesson(build, plan, rows)
+    tuned = tuning(build, spec, None, rows).epochs * len((rows.taught or rows).train.ids_NT)
+    return 1.0 + tuned / (how.epochs * len(its.train.ids_NT))
+
+
 def _rows_for(examples: int, packed: Packed) -> int:
     """Rows that hold about so many examples: several documents share one."""
     documents = float(np.asarray(packed.documents_NT).max(1).mean())
@@ -310,7 +320,7 @@ def control(build: Build, plan: Plan, origin: Student | None, voice: Voice, rows
     """The same shape without the teacher's signals: people's answers alone, from the checkpoint as it was found."""
     start = plan if origin is not None else replace(plan, start="grown")
     before = made(build, start, origin, voice, rows)
-    rows, settings = lesson(build, start, rows, CONTROL_SHARE)
+    rows, settings = lesson(build, start, rows, control_share(build, start, rows))
     adapter = build.recipe.train.adapter
     more = {"adapter": adapter.model_dump()} if adapter else {}
     dropout = dropout_of(build, is_grown=start.start == "grown")
