@@ -153,8 +153,8 @@ class _Stream:
     def attend(self, projected_NT3H: Tensor) -> Tensor:
         """Each token's mixture of values, of itself and what stands before it (N, T, H)."""
         n, t, h3 = projected_NT3H.shape
-        each = (p.view(n, t, self.heads, -1).transpose(1, 2) for p in projected_NT3H.chunk(3, -1))
-        mixed = nn.functional.scaled_dot_product_attention(*each, is_causal=True)
+        query, key, value = (p.view(n, t, self.heads, -1).transpose(1, 2) for p in projected_NT3H.chunk(3, -1))
+        mixed = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         return mixed.transpose(1, 2).reshape(n, t, h3 // 3)
 
     def add(self, into: Any, inside_NTI: Tensor, added_NTH: Tensor, out: Any) -> None:
