@@ -247,7 +247,8 @@ def lesson(build: Build, plan: Plan, rows: Rows, share: float = 1.0) -> tuple[Ro
 def control_share(build: Build, plan: Plan, rows: Rows) -> float:
     """Tokens that the control sees, as a share of those that the student sees.
 
-    As many, and those that the teacher was tuned on too where the student begins as the tuned teacher or a cut of it.
+    As many, and those that the teacher was tuned on too where the student, of this plan, begins as the tuned teacher or
+    a cut of it, whatever the control itself begins as.
     """
     spec, own = build.recipe.teacher, build.recipe.student.model
     if plan.start == "grown" or own or spec is None or spec.endpoint or not spec.fit:
@@ -320,7 +321,7 @@ def control(build: Build, plan: Plan, origin: Student | None, voice: Voice, rows
     """The same shape without the teacher's signals: people's answers alone, from the checkpoint as it was found."""
     start = plan if origin is not None else replace(plan, start="grown")
     before = made(build, start, origin, voice, rows)
-    rows, settings = lesson(build, start, rows, control_share(build, start, rows))
+    rows, settings = lesson(build, start, rows, control_share(build, plan, rows))
     adapter = build.recipe.train.adapter
     more = {"adapter": adapter.model_dump()} if adapter else {}
     dropout = dropout_of(build, is_grown=start.start == "grown")
