@@ -129,8 +129,8 @@ def test_an_unknown_runtime_asks_for_an_upgrade(tmp_path):
 def test_answering_needs_only_the_base_install(folder):
     code = """
 import json, sys
-from minikin import runtimes
-runtimes.open(sys.argv[1])("where is my card?")
+import minikin
+minikin.load(sys.argv[1])("where is my card?")
 print(json.dumps(sorted(sys.modules)))
 """
     out = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)

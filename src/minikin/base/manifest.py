@@ -13,6 +13,8 @@ from minikin.base.errors import KinError
 
 NAME: Final = "minikin.json"
 SCHEMA_VERSION: Final = 1
+WRITER: Final = "llama_cpp"
+"""The runtime of kins that write text; all others sort it."""
 CERTIFICATE: Final = "certificate.json"
 SCORER: Final = "certificate.safetensors"
 TRAINED_ON: Final = "train_rows.safetensors"
@@ -59,6 +61,11 @@ class Manifest:
     def name(self) -> str:
         """Name of the kin, or an empty string."""
         return str(self.raw.get("name", ""))
+
+    @property
+    def writes(self) -> bool:
+        """Whether the kin writes text, rather than sorting it."""
+        return self.runtime == WRITER
 
     @property
     def kernel(self) -> str | None:

@@ -15,7 +15,7 @@ from minikin.base.errors import UserError
 from minikin.base.writing import Completion, Decoding
 from minikin.commands import texts as reading
 from minikin.commands.texts import Bad, Wanted
-from minikin.runtimes.author import RUNTIME, Author, Message, open_author
+from minikin.runtimes.author import Author, Message, open_author
 
 LEAVE = ("/quit", "/exit", "/bye")
 
@@ -88,7 +88,7 @@ class Tally:
 
 def writes(folder: Path) -> bool:
     """Whether the kin in a folder writes. Raises KinError when there is none."""
-    return manifests.read(folder).runtime == RUNTIME
+    return manifests.read(folder).writes
 
 
 def schema_of(path: Path) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def write(
     values = {
         "task": "generate",
         "family": "decoder",
-        "runtime": "llama_cpp",
+        "runtime": manifest.WRITER,
         "scheme": mix.lower(),
         "model": MODEL,
         "labels": [],

@@ -47,7 +47,7 @@ def open(
     if verify:
         opened = {"kernel": manifest.kernel, "onnx": manifest.model, "torch": FLOATS}[engine]
         manifests.verify(path, manifest, {manifest.kernel, manifest.model, FLOATS} - {opened})
-    if manifest.task == "generate":
+    if manifest.writes:
         raise KinError(f"The kin in {path} writes, it does not sort texts. Ask it with: minikin run {path} PROMPT")
     if manifest.runtime not in RUNTIMES:
         raise KinError(

@@ -17,7 +17,6 @@ from minikin.base.writing import Completion, Decoding, Generator, Stream
 from minikin.feed.speech import Speaker, Spoken
 from minikin.runtimes import guard_of
 
-RUNTIME = "llama_cpp"
 ENGINES = ("llama.cpp", "torch")
 OTHERWISE = "it was asked to write otherwise than the certificate covers: leave the settings as the kin was packaged"
 Message: TypeAlias = Mapping[str, str]
@@ -141,7 +140,7 @@ def open_author(
         raise UserError(f"There is no engine {engine!r} for a kin that writes. Choose one of {', '.join(ENGINES)}.")
     path = Path(folder)
     manifest = manifests.read(path)
-    if manifest.runtime != RUNTIME:
+    if not manifest.writes:
         raise KinError(f"The kin in {path} sorts texts, it does not write. Ask it with minikin.load.")
     if verify:
         manifests.verify(path, manifest)
