@@ -275,6 +275,13 @@ def test_check_shows_how_it_will_learn(place, tmp_path):
         assert words in done.output
 
 
+@pytest.mark.parametrize("key", ["layers", "follow"])
+def test_what_is_said_of_an_encoder_is_refused_for_a_decoder(place, tmp_path, key):
+    with pytest.raises(UserError, match=f"teacher.{key} is of encoders .*large is a decoder"):
+        minikin.build(recipe(place, tmp_path, teacher={key: 1}), tmp_path / "kin", run=tmp_path / "run", quiet=True)
+    assert not (tmp_path / "kin").exists()
+
+
 def test_an_encoder_becomes_a_teacher_that_writes_and_the_student_is_cut_from_it(place, tmp_path):
     toy_checkpoint(place / "encoder", layers=2, initializer=0.15)
     shape = {"start": "cut", "layers": 1, "hidden": 32, "heads": 2, "kv_heads": 2, "feed_forward": 32}
@@ -282,9 +289,12 @@ def test_an_encoder_becomes_a_teacher_that_writes_and_the_student_is_cut_from_it
         place,
         tmp_path / "kin",
         data={"max_length": 64},
-        teacher={"model": "encoder", "layers": 2},
+        teacher={"model": "encoder", "layers": 2, "follow": 3},
         student={"model": None, "vocabulary": 400} | shape,
     )
+    (step,) = (place / "run").glob("followed-*")
+    missed = [-score for score in json.loads((step / "history.json").read_text())["scores"]]
+    assert 0 < missed[-1] < missed[0] < 1
     config = json.loads((tmp_path / "kin" / "config.json").read_text())
     assert (config["model_type"], config["n_layer"], config["n_embd"], config["n_inner"]) == ("gpt2", 1, 32, 32)
     assert (Path(told["teacher"]["name"]).name, told["teacher"]["source"]) == ("encoder", "path")

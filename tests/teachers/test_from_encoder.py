@@ -13,7 +13,9 @@ from tokenizers import Tokenizer
 from transformers import BertModel
 
 from minikin.base.errors import TeacherError
+from minikin.base.writing import Packed
 from minikin.feed.causal import model_of
+from minikin.feed.rows import tokens
 from minikin.students.tokenizer import learn_bytes
 from minikin.teachers import from_encoder
 from minikin.teachers.resolve import Checkpoint, resolve
@@ -47,6 +49,20 @@ def test_its_states_are_nearly_the_encoders_own_under_the_same_mask(checkpoint: 
         found_TH = decoder.transformer(ids_1T).last_hidden_state[0]
         missed = (found_TH - states_TH).square().mean() / (states_TH - states_TH.mean(0)).square().mean()
         assert missed < 0.1
+
+
+@torch.no_grad()
+def test_what_it_may_follow_reads_packed_documents_apart_and_from_left_to_right(checkpoint: Checkpoint) -> None:
+    student, (one_T, two_T) = read(checkpoint), (ids_T[:6] for ids_T in samples()[:2])
+    encoder = BertModel.from_pretrained(checkpoint.folder, is_decoder=True, use_cache=False, num_hidden_layers=2).eval()
+    packed = Packed(
+        np.concatenate([one_T, two_T, [0]])[None], np.array([[1] * 6 + [2] * 6 + [0]]), np.zeros((1, 13), bool)
+    )
+    found_TH = from_encoder.Original(checkpoint, student).states(tokens(packed, np.array([0])))[0]
+    embed = model_of(student).transformer.wte
+    for ids_T, part in ((one_T, slice(0, 6)), (two_T, slice(6, 12))):
+        wanted_TH = encoder(inputs_embeds=embed(torch.from_numpy(ids_T)[None])).last_hidden_state[0]
+        assert torch.allclose(found_TH[part], wanted_TH, atol=1e-4)
 
 
 @torch.no_grad()

@@ -18,11 +18,12 @@ import torch
 from torch.nn import functional as F
 
 from minikin.base.errors import UserError
-from minikin.feed.decoder import Asked
+from minikin.feed.decoder import Asked, states
+from minikin.feed.rows import tokens
 from minikin.teachers import token_signals as store
 from minikin.train.loop import History, Settings, _Shares
 from minikin.train.on_policy import OnPolicy, answered, prompts
-from minikin.train.sequence import cross_entropy, distil
+from minikin.train.sequence import cross_entropy, distil, follow
 from minikin.train.token_objectives import TokenObjective
 from toy_decoders import decoder, many
 
@@ -54,6 +55,24 @@ def test_it_learns_what_the_teacher_says(kind, signals):
     source = signals if kind == "store" else Asked(TEACHER)
     _, history = trained(source, replace(SETTINGS, epochs=10), objectives=[TokenObjective("kl")])
     assert history.losses[-1] < 0.5 * history.losses[0]
+
+
+def test_a_decoder_learns_to_compute_what_another_computes():
+    model, other = decoder(seed=2), decoder(seed=5, spread=0.5).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def missed() -> float:
+        batch = tokens(ROWS, np.arange(len(ROWS.ids_NT)))
+        read_BT = (batch.documents_BT > 0) & (batch.positions_BT > 0)
+        found_MH, wanted_MH = (states(m.eval(), batch)[-1][read_BT].double() for m in (model, other))
+        return float((found_MH - wanted_MH).square().sum() / (wanted_MH - wanted_MH.mean(0)).square().sum())
+
+    before = missed()
+    settings = replace(SETTINGS, epochs=60, batch=24, learning_rate=1e-2)
+    history = follow(model, ROWS, lambda batch: states(other, batch)[-1], settings, validation=ROWS)
+    assert missed() < 0.5 * before
+    assert history.losses[0] == pytest.approx(before, rel=1e-4)
+    assert max(history.scores) == pytest.approx(-missed(), rel=1e-4)
 
 
 def test_cross_entropy_is_that_of_the_documents_apart():

@@ -64,6 +64,12 @@ class Costs:
 
     def _teacher(self) -> list[check.Step]:
         steps: list[check.Step] = []
+        spec = self.build.recipe.teacher
+        if self.teacher is not None and spec is not None and spec.follow:
+            batch = learn.rows_for(spec.batch, self.its)
+            took = training_s(self.teacher, len(self.its.ids_NT), spec.follow, batch, self.its_tokens, self.machine)
+            took += spec.follow * self.asking_s
+            steps.append(("follow", took, took, f"the encoder it is made of, {words.count(spec.follow, 'epoch')}"))
         if self.teacher is not None and (how := self.tuning) is not None:
             took = training_s(self.teacher, len(self.its.ids_NT), how.epochs, how.batch, self.its_tokens, self.machine)
             steps.append(("tune", took * self.least, took, f"the teacher, {words.count(how.epochs, 'epoch')} at most"))

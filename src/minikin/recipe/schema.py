@@ -127,6 +127,13 @@ class TeacherSpec(EndpointKeys):
         le=48,
         description="generate, of an encoder as `model`: how many first layers become a decoder; absent: half",
     )
+    follow: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="generate, of an encoder as `model`: passes in which the decoder learns to compute what that "
+        "computes, before it is tuned; more than 3 layers need it",
+    )
     revision: str | None = Field(default=None, description="Commit, tag or branch on the Hub; absent: the newest")
     epochs: int | None = Field(
         default=None, ge=1, le=1000, description="Passes over the training texts; absent: decided"

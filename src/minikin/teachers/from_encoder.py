@@ -20,6 +20,7 @@ from transformers import AutoModel, GPT2Config, GPT2LMHeadModel
 from minikin.base.errors import TeacherError
 from minikin.base.types import Array, Student
 from minikin.feed.causal import student_of
+from minikin.feed.rows import Tokens
 from minikin.teachers import causal
 from minikin.teachers.resolve import Checkpoint
 
@@ -92,6 +93,30 @@ def read(
     body.wpe.weight.copy_(encoder.embeddings.position_embeddings.weight[:context] + kind_H)
     _fill(body, encoder, [ids_T[:context] for ids_T in samples])
     return student_of(model, tokenizer_json, tokenizer_config, context)
+
+
+class Original:
+    """The encoder that a decoder was made of, reading from left to right: what the decoder may learn to follow."""
+
+    def __init__(self, checkpoint: Checkpoint, made: Student) -> None:
+        """`made` is what `read` made of the checkpoint, before any training. Raises TeacherError as `read` does."""
+        self._encoder = _opened(checkpoint)[0]
+        del self._encoder.encoder.layer[int(made.config["n_layer"]) :]
+        self._pieces_VH, self._places_TH = (
+            torch.from_numpy(np.array(made.tensors[f"transformer.{name}.weight"])) for name in ("wte", "wpe")
+        )
+
+    @torch.no_grad()
+    def states(self, tokens: Tokens) -> Tensor:
+        """Its last layer's states (B, T, H) of packed rows; no token sees what follows it, or another document."""
+        device = tokens.ids_BT.device
+        its: Any = self._encoder.to(device)
+        begin_BTH = self._pieces_VH.to(device)[tokens.ids_BT] + self._places_TH.to(device)[tokens.positions_BT]
+        documents_BT = tokens.documents_BT
+        seen_BTT = (documents_BT[:, :, None] == documents_BT[:, None, :]).tril()
+        mask_B1TT = torch.zeros(seen_BTT.shape, device=device).masked_fill(~seen_BTT, torch.finfo(torch.float32).min)
+        found: Tensor = its.encoder(its.embeddings.LayerNorm(begin_BTH), mask_B1TT[:, None]).last_hidden_state
+        return found
 
 
 def _opened(checkpoint: Checkpoint) -> tuple[Any, Tokenizer]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,74 @@ def distil(
             hook.remove()
         if checkpointing:
             switched.gradient_checkpointing_disable()
+
+
+def follow(
+    model: nn.Module,
+    packed: Packed,
+    wanted: Callable[[Tokens], Tensor],
+    settings: Settings,
+    *,
+    validation: Packed | None = None,
+    scratch: Path | None = None,
+    progress: Progress = no_progress,
+) -> History:
+    """Train a causal language model in place to compute the last hidden states (B, T, H) that `wanted` gives of N rows.
+
+    The loss, and minus the score of an epoch on the `validation` rows, is the share of their variance that is missed,
+    over all tokens but each document's first. Nothing is dropped out. Source: Jiao et al. 2020, "TinyBERT", equation 9
+    (hidden states), without a projection: both are equally wide.
+    """
+    both = _Following(model, wanted)
+
+    def loss_of_batch(prepared: nn.Module, rows_B: Array) -> Tensor:
+        missed, whole = prepared(tokens(packed, rows_B).to(next(model.parameters()).device))
+        return missed / whole  # type: ignore[no-any-return]
+
+    def evaluate(_prepared: nn.Module) -> float:
+        assert validation is not None
+        lengths_N = (np.asarray(validation.documents_NT) > 0).sum(1)
+        batches = in_order(lengths_N, max(1, EVALUATION_TOKENS // validation.ids_NT.shape[1]))
+        device = next(model.parameters()).device
+        missed, whole = np.sum([[float(x) for x in both(tokens(validation, rows).to(device))] for rows in batches], 0)
+        return -float(missed / whole)
+
+    with _without_dropout(model):
+        return optimise(
+            both,
+            (np.asarray(packed.documents_NT) > 0).sum(1),
+            loss_of_batch,
+            settings,
+            evaluate=evaluate if validation is not None and len(validation.ids_NT) else None,
+            scratch=scratch,
+            progress=progress,
+        )
+
+
+class _Following(nn.Module):
+    """How far a model's states are from those wanted: squared distance, and squared width of the wanted ones."""
+
+    def __init__(self, module: nn.Module, wanted: Callable[[Tokens], Tensor]) -> None:
+        super().__init__()
+        self.module, self.wanted = module, wanted
+
+    def forward(self, batch: Tokens) -> tuple[Tensor, Tensor]:
+        read_BT = (batch.documents_BT > 0) & (batch.positions_BT > 0)
+        wanted_MH, given_MH = (x[read_BT].float() for x in (self.wanted(batch), states(self.module, batch)[-1]))
+        return (given_MH - wanted_MH).square().sum(), (wanted_MH - wanted_MH.mean(0)).square().sum()
+
+
+@contextmanager
+def _without_dropout(model: nn.Module) -> Iterator[None]:
+    """Inside, the model's own dropout drops nothing."""
+    found = [(part, part.p) for part in model.modules() if isinstance(part, nn.Dropout)]
+    for part, _ in found:
+        part.p = 0.0
+    try:
+        yield
+    finally:
+        for part, share in found:
+            part.p = share
 
 
 def _dropping(model: Any, share: float) -> list[Any]:

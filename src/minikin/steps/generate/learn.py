@@ -117,7 +117,7 @@ def tuning(build: Build, spec: TeacherSpec, came: Student | None, rows: Rows) ->
     named, its = "learning_rate" in spec.model_fields_set, rows.taught or rows
     return Settings(
         epochs=spec.epochs or epochs_for(len(its.train.ids_NT), PASSES["teacher"], 3, 40),
-        batch=_rows_for(spec.batch, its.train),
+        batch=rows_for(spec.batch, its.train),
         learning_rate=spec.learning_rate if came or named else RATES["grown"],
         patience=build.recipe.train.patience if came else None,
         bfloat16=in_bfloat16(spec),
@@ -236,7 +236,7 @@ def lesson(build: Build, plan: Plan, rows: Rows, share: float = 1.0) -> tuple[Ro
         epochs = max(1, round((recipe.distil.epochs or recipe.train.epochs or usual) * share))
     settings = Settings(
         epochs=epochs,
-        batch=_rows_for(recipe.train.batch, rows.train),
+        batch=rows_for(recipe.train.batch, rows.train),
         learning_rate=recipe.train.learning_rate or RATES["adapter" if recipe.train.adapter else plan.start],
         bfloat16=in_bfloat16(recipe.train),
         seed=build.student_seed,
@@ -258,7 +258,7 @@ def control_share(build: Build, plan: Plan, rows: Rows) -> float:
     return 1.0 + tuned / (how.epochs * len(its.train.ids_NT))
 
 
-def _rows_for(examples: int, packed: Packed) -> int:
+def rows_for(examples: int, packed: Packed) -> int:
     """Rows that hold about so many examples: several documents share one."""
     documents = float(np.asarray(packed.documents_NT).max(1).mean())
     return max(1, round(examples / max(1.0, documents)))

@@ -79,6 +79,7 @@ def _read(build: Build, corpus: Corpus, checkpoint: Checkpoint, whose: str) -> _
     with build.stages.stage(whose, "its vocabulary"):
         if from_encoder.is_encoder(checkpoint):
             return _out_of_encoder(build, corpus, checkpoint, whose)
+        _refuse_as_decoder(build, checkpoint, whose)
         whole = causal.read(checkpoint, build.recipe.data.max_length)
         shipping.refuse_unknown(whole.tokenizer_json, whole.config, whose)
         if not vocabulary.can_trim(whole.tokenizer_json, tuple(FAMILIES)):
@@ -90,6 +91,16 @@ def _read(build: Build, corpus: Corpus, checkpoint: Checkpoint, whose: str) -> _
         )
         build.stages.say(f"{len(kept_ids):,} of {int(whole.config['vocab_size']):,} pieces stay")
         return _Read(whole, vocabulary.apply(whole, kept_ids, kept), kept_ids)
+
+
+def _refuse_as_decoder(build: Build, checkpoint: Checkpoint, whose: str) -> None:
+    """What the recipe says of an encoder as teacher would go unheard."""
+    spec = build.recipe.teacher
+    for key in ("layers", "follow") if spec and whose == "teacher" else ():
+        if getattr(spec, key):
+            raise UserError(
+                f"teacher.{key} is of encoders that become decoders, and {checkpoint.name} is a decoder. Leave it out."
+            )
 
 
 def _out_of_encoder(build: Build, corpus: Corpus, checkpoint: Checkpoint, whose: str) -> _Read:

@@ -1,0 +1,61 @@
+"""A decoder made of an encoder learns to compute what the encoder computes, before it is tuned on the task."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from minikin.base import atomic, digest
+from minikin.base.types import Progress, Student
+from minikin.feed.causal import model_of, state
+from minikin.steps.context import Build
+from minikin.steps.generate import learn
+from minikin.steps.generate.material import Rows
+from minikin.steps.teach import in_bfloat16, threads
+from minikin.students import store
+from minikin.teachers import from_encoder
+from minikin.teachers.resolve import Checkpoint
+from minikin.train.loop import Settings
+from minikin.train.sequence import follow
+
+RATE = 7e-4
+HISTORY = "history.json"
+
+
+def followed(build: Build, checkpoint: Checkpoint | None, came: Student | None, rows: Rows) -> Student | None:
+    """The teacher after as many passes as the recipe says over what is learnt from; as it came where there are none."""
+    spec = build.recipe.teacher
+    if not (spec and spec.follow and checkpoint and came and from_encoder.is_encoder(checkpoint)):
+        return came
+    its, before = rows.taught or rows, came
+    settings = Settings(
+        epochs=spec.follow,
+        batch=learn.rows_for(spec.batch, its.train),
+        learning_rate=RATE,
+        weight_decay=0.0,
+        bfloat16=in_bfloat16(spec),
+        seed=build.recipe.seed,
+    )
+    inputs = build.inputs(its.digest, asdict(settings), digest.of_arrays(came.tensors), checkpoint.about())
+
+    def do(out: Path, scratch: Path, progress: Progress) -> None:
+        model, original = model_of(before), from_encoder.Original(checkpoint, before)
+        with threads(build.threads):
+            history = follow(
+                model,
+                its.train,
+                original.states,
+                settings,
+                validation=its.validation,
+                scratch=scratch,
+                progress=progress,
+            )
+        store.save(replace(before, tensors=state(model)), out)
+        atomic.write_json(out / HISTORY, asdict(history))
+
+    folder = build.step("follow", "followed", inputs, f"following the encoder for {spec.follow} epochs", do)
+    scores = json.loads((folder / HISTORY).read_text(encoding="utf-8"))["scores"]
+    if scores:
+        build.stages.say(f"its states hold {1 + max(scores):.0%} of what the encoder's do, on texts held out")
+    return store.load(folder)
