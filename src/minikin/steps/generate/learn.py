@@ -213,17 +213,15 @@ def made(build: Build, plan: Plan, origin: Student | None, voice: Voice, rows: R
         return grown(build, plan.shape, voice, build.student_seed)
     if plan.start == "tuned":
         return origin
+    s = plan.shape
+    return cut(origin, rows, layers=s.layers, hidden=s.hidden, groups=s.groups, feed_forward=s.feed_forward)
+
+
+def cut(origin: Student, rows: Rows, **shape: int) -> Student:
+    """What matters least for the answers is left out of a decoder, until it has this shape."""
     plain = rows.plain
     sample = Packed(*(np.asarray(a[:PROBE_ROWS]) for a in (plain.ids_NT, plain.documents_NT, plain.learnt_NT)))
-    s = plan.shape
-    return prune_decoder.to_shape(
-        origin,
-        decoder.probe(origin, sample),
-        layers=s.layers,
-        hidden=s.hidden,
-        groups=s.groups,
-        feed_forward=s.feed_forward,
-    )
+    return prune_decoder.to_shape(origin, decoder.probe(origin, sample), **shape)
 
 
 def lesson(build: Build, plan: Plan, rows: Rows, share: float = 1.0) -> tuple[Rows, Settings]:

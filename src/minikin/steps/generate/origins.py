@@ -16,6 +16,7 @@ from minikin.compress.pieces import FAMILIES
 from minikin.data.generate import Corpus
 from minikin.feed.align import align
 from minikin.feed.speech import Speaker
+from minikin.recipe.consistent import OF_ENCODERS
 from minikin.steps.context import Build
 from minikin.steps.generate import material, shipping
 from minikin.teachers import causal, from_encoder
@@ -96,7 +97,7 @@ def _read(build: Build, corpus: Corpus, checkpoint: Checkpoint, whose: str) -> _
 def _refuse_as_decoder(build: Build, checkpoint: Checkpoint, whose: str) -> None:
     """What the recipe says of an encoder as teacher would go unheard."""
     spec = build.recipe.teacher
-    for key in ("layers", "follow") if spec and whose == "teacher" else ():
+    for key in OF_ENCODERS if spec and whose == "teacher" else ():
         if getattr(spec, key):
             raise UserError(
                 f"teacher.{key} is of encoders that become decoders, and {checkpoint.name} is a decoder. Leave it out."
