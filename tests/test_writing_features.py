@@ -282,6 +282,14 @@ def test_what_is_said_of_an_encoder_is_refused_for_a_decoder(place, tmp_path, ke
     assert not (tmp_path / "kin").exists()
 
 
+def test_more_neurons_than_the_encoder_has_are_refused(place, tmp_path):
+    toy_checkpoint(place / "narrow", layers=1)
+    changes = {"teacher": {"model": "narrow", "feed_forward": 4096}, "student": {"model": None}}
+    changes["data"] = {"max_length": 64}
+    with pytest.raises(UserError, match=r"teacher\.feed_forward: .*narrow has [0-9]+ neurons, not 4096"):
+        minikin.build(recipe(place, tmp_path, **changes), tmp_path / "kin", run=tmp_path / "run", quiet=True)
+
+
 def test_an_encoder_becomes_a_teacher_that_writes_and_the_student_is_cut_from_it(place, tmp_path):
     toy_checkpoint(place / "encoder", layers=2, initializer=0.15)
     shape = {"start": "cut", "layers": 1, "hidden": 32, "heads": 2, "kv_heads": 2, "feed_forward": 32}

@@ -107,7 +107,7 @@ def _write(at: Build) -> Author:
     came, mine = generate.origins.found(at, corpus, checkpoint, own)
     voice = generate.material.voice(at, corpus, mine or came)
     rows = generate.material.rows(at, corpus, voice, came)
-    came = generate.follow.followed(at, checkpoint, came, rows)
+    came = generate.follow.followed(at, checkpoint, generate.follow.narrowed(at, came, rows), rows)
     chosen, front = generate.ship.planned(at, corpus, mine, came, voice, rows)
     teacher = generate.learn.tuned(at, came, voice, rows)
     said = generate.learn.asked(at, teacher, rows) if teacher else generate.heard.signals(at, told, rows)

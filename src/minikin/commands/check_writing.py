@@ -35,6 +35,7 @@ def forecast(path: Path, recipe: Recipe, temporary: Path) -> None:
     voice = generate.material.voice(build, corpus, mine or came)
     speaker = Speaker(voice.tokenizer_json, voice.tokenizer_config)
     rows = generate.material.rows(build, corpus, voice, came)
+    came = generate.follow.narrowed(build, came, rows)
     chosen, front = generate.ship.planned(build, corpus, mine, came, voice, rows)
     learnt = int(rows.plain.learnt_NT.sum())
     console.print(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from minikin.base import atomic, digest
 from minikin.base.decoders import sizes
+from minikin.base.errors import UserError
 from minikin.base.types import Progress, Student
 from minikin.feed.causal import model_of, state
 from minikin.steps.context import Build
@@ -24,20 +25,27 @@ RATE = 7e-4
 HISTORY = "history.json"
 
 
-def followed(build: Build, checkpoint: Checkpoint | None, came: Student | None, rows: Rows) -> Student | None:
-    """The teacher with as many neurons, and after as many passes over what is learnt from, as the recipe says.
+def narrowed(build: Build, came: Student | None, rows: Rows) -> Student | None:
+    """The teacher with as many neurons as the recipe says of it, those that matter most; as it came if it says nothing.
 
-    A teacher that was no encoder stays as it came.
+    Raises UserError when it has fewer.
     """
     spec = build.recipe.teacher
-    if not (spec and checkpoint and came and from_encoder.is_encoder(checkpoint)):
+    if came is None or spec is None or spec.feed_forward is None:
+        return came
+    s = sizes(came.config)
+    if spec.feed_forward > s.feed_forward:
+        raise UserError(f"teacher.feed_forward: {spec.model} has {s.feed_forward} neurons, not {spec.feed_forward}.")
+    shape = {"layers": s.layers, "hidden": s.hidden, "groups": s.groups, "feed_forward": spec.feed_forward}
+    return learn.cut(came, rows.taught or rows, **shape)
+
+
+def followed(build: Build, checkpoint: Checkpoint | None, came: Student | None, rows: Rows) -> Student | None:
+    """The teacher after as many passes over what is learnt from as the recipe says; as it came where there are none."""
+    spec = build.recipe.teacher
+    if not (spec and spec.follow and checkpoint and came):
         return came
     its, before = rows.taught or rows, came
-    if spec.feed_forward:
-        s = sizes(came.config)
-        before = learn.cut(came, its, layers=s.layers, hidden=s.hidden, groups=s.groups, feed_forward=spec.feed_forward)
-    if not spec.follow:
-        return before
     settings = Settings(
         epochs=spec.follow,
         batch=learn.rows_for(spec.batch, its.train),
