@@ -30,6 +30,8 @@ LIVE = ("hidden",)
 
 SHAPE = ("size", "layers", "hidden", "heads", "kv_heads", "feed_forward")
 
+OF_ENCODERS = ("layers", "feed_forward", "follow")
+"""What is said of a teacher that is an encoder, and becomes a decoder."""
 REMOTE = ("key_env", "system", "max_tokens", "logprobs", "price_in", "price_out", "limit", "concurrency", "timeout_s",
           "retries")  # fmt: skip
 LOCAL = ("size", "layers", "revision", "epochs", "learning_rate", "batch", "label_smoothing", "dropout",
@@ -147,10 +149,6 @@ def _named(teacher: TeacherSpec, keys: Sequence[str]) -> list[str]:
     """Those of the keys that are not as they are by default: a recipe that was written out names them all."""
     fields = type(teacher).model_fields
     return [key for key in keys if getattr(teacher, key) != fields[key].default]
-
-
-OF_ENCODERS = ("layers", "feed_forward", "follow")
-"""What is said of a teacher that is an encoder, and becomes a decoder."""
 
 
 def _model(teacher: TeacherSpec, *, writes: bool) -> Iterator[Contradiction]:

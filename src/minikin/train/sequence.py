@@ -67,7 +67,7 @@ def distil(
     try:
         return optimise(
             both,
-            (np.asarray(packed.documents_NT) > 0).sum(1),
+            _lengths(packed),
             loss_of_batch,
             settings,
             weights_N=np.asarray(packed.learnt_NT).sum(1),
@@ -106,16 +106,14 @@ def follow(
 
     def evaluate(_prepared: nn.Module) -> float:
         assert validation is not None
-        lengths_N = (np.asarray(validation.documents_NT) > 0).sum(1)
-        batches = in_order(lengths_N, max(1, EVALUATION_TOKENS // validation.ids_NT.shape[1]))
-        device = next(model.parameters()).device
-        missed, whole = np.sum([[float(x) for x in both(tokens(validation, rows).to(device))] for rows in batches], 0)
+        batches = _batches(validation, next(model.parameters()).device)
+        missed, whole = np.sum([[float(x) for x in both(batch)] for batch in batches], 0)
         return -float(missed / whole)
 
     with _without_dropout(model):
         return optimise(
             both,
-            (np.asarray(packed.documents_NT) > 0).sum(1),
+            _lengths(packed),
             loss_of_batch,
             settings,
             evaluate=evaluate if validation is not None and len(validation.ids_NT) else None,
@@ -178,11 +176,9 @@ def cross_entropy(model: nn.Module, packed: Packed) -> float:
     was_training = model.training
     model.eval()
     head = head_of(model)
-    batch = max(1, EVALUATION_TOKENS // packed.ids_NT.shape[1])
     total, count = 0.0, 0
     try:
-        for rows_B in in_order((np.asarray(packed.documents_NT) > 0).sum(1), batch):
-            batch_tokens = tokens(packed, rows_B).to(head.weight_VH.device)
+        for batch_tokens in _batches(packed, head.weight_VH.device):
             hidden_MH = batch_tokens.before_learnt(states(model, batch_tokens)[0])
             gold = fused.Named(batch_tokens.learnt_M[:, None], torch.ones_like(hidden_MH[:, :1]))
             total += float(fused.loss(hidden_MH, head, (gold,)))
@@ -190,3 +186,15 @@ def cross_entropy(model: nn.Module, packed: Packed) -> float:
     finally:
         model.train(was_training)
     return total / count if count else float("nan")
+
+
+def _lengths(packed: Packed) -> Array:
+    """Tokens of each row (N,), padding left out."""
+    lengths_N: Array = (np.asarray(packed.documents_NT) > 0).sum(1)
+    return lengths_N
+
+
+def _batches(packed: Packed, device: torch.device) -> Iterator[Tokens]:
+    """All rows, in batches of at most `EVALUATION_TOKENS`, rows of like length together."""
+    for rows_B in in_order(_lengths(packed), max(1, EVALUATION_TOKENS // packed.ids_NT.shape[1])):
+        yield tokens(packed, rows_B).to(device)
