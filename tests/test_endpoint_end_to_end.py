@@ -212,6 +212,7 @@ PRICED = {"price_in": 1e6, "price_out": 1e6}
         ({"teacher": {"key_env": "NO_SUCH_KEY"}}, "NO_SUCH_KEY holds no key"),
         ({"teacher": {"endpoint": "http://example.org/v1", "key_env": "PATH"}}, "over plain http"),
         ({"teacher": {"epochs": 3}}, "is of a teacher that runs here"),
+        ({"teacher": {"follow": 1}}, "is of a teacher that runs here"),
         ({"teacher": {"model": ""}}, "the name of the model at that endpoint"),
         ({"teacher": {"endpoint": None}}, "is of a teacher.endpoint, and there is none"),
         ({"teacher": {"endpoint": "localhost:8000"}}, "must start with http"),

@@ -32,9 +32,10 @@ SHAPE = ("size", "layers", "hidden", "heads", "kv_heads", "feed_forward")
 
 OF_ENCODERS = ("layers", "feed_forward", "follow")
 """What is said of a teacher that is an encoder, and becomes a decoder."""
+
 REMOTE = ("key_env", "system", "max_tokens", "logprobs", "price_in", "price_out", "limit", "concurrency", "timeout_s",
           "retries")  # fmt: skip
-LOCAL = ("size", "layers", "revision", "epochs", "learning_rate", "batch", "label_smoothing", "dropout",
+LOCAL = ("size", *OF_ENCODERS, "revision", "epochs", "learning_rate", "batch", "label_smoothing", "dropout",
          "freeze_embeddings", "precision", "fit")  # fmt: skip
 """Keys of teachers behind an endpoint, and of those that run here."""
 
