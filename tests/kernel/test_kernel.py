@@ -133,6 +133,21 @@ def test_every_path_gives_the_same_bits(tmp_path, every_path, scheme, pair):
 
 @needs_kernel
 @pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_path_gives_the_same_bits_for_every_number_of_tokens(tmp_path, every_path, scheme):
+    """Tokens are taken in shares, and each size of a share is a loop of its own."""
+    folder = opened(tmp_path, quantize(small.encoder(layers=2, max_length=60), scheme))
+    found = runtimes.open(folder, engine="kernel")
+    texts = [" ".join(small.WORDS[(5 * i + j * j) % 17] for j in range(i)) for i in range(59)]
+    answers = []
+    for name in every_path:
+        _kernel.use(name)
+        answers.append(np.stack([found.both([text])[1][0] for text in texts]))
+    assert all((answers[0] == a).all() for a in answers)
+    assert len(np.unique(answers[0], axis=0)) > 50  # each length was read
+
+
+@needs_kernel
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_the_largest_sums_are_exact_on_every_path(tmp_path, every_path, scheme):
     """All inputs of a product at their largest, against weights at their largest: nothing may saturate."""
     student = small.encoder(layers=2, hidden=96, heads=2, feed_forward=160)

@@ -389,20 +389,20 @@ static void attend_layer(const mk_path *p, const mk_layer *layer, const mk_text 
 {
     int32_t width = layer->heads * layer->head_width, padded = round_up(width, MK_GROUP);
     int32_t kv_stride = round_up(2 * width, MK_GROUP), t = 0;
-    size_t row_bytes = (size_t)layer->query.k * (size_t)(layer->query.bits == 8 ? p->integer_bytes : 1);
     p->quantize(&layer->query, r->x_TH, tokens, r->stride, r->integers_TK, r->scale_T, r->sum_TG);
     p->linear(&layer->key_value, r->integers_TK, r->scale_T, r->sum_TG, tokens, r->y_TN, kv_stride);
     if (!last)
         p->linear(&layer->query, r->integers_TK, r->scale_T, r->sum_TG, tokens, r->q_TA, padded);
+    else {
+        for (int32_t b = 0; b < texts; t += text_B[b++].length)
+            memmove(r->x_TH + (size_t)b * (size_t)r->stride, r->x_TH + (size_t)t * (size_t)r->stride,
+                    (size_t)r->stride * sizeof(float));
+        apply(p, &layer->query, r->x_TH, texts, r->stride, r, r->q_TA, padded);
+        t = 0;
+    }
     for (int32_t b = 0; b < texts; b++) {
         int32_t row = last ? b : t, length = text_B[b].length;
         float *q_TA = r->q_TA + (size_t)row * (size_t)padded;
-        if (last) {
-            p->linear(&layer->query, r->integers_TK + (size_t)t * row_bytes, r->scale_T + t,
-                      r->sum_TG + t * (layer->query.k / MK_GROUP + 1), 1, q_TA, padded);
-            memmove(r->x_TH + (size_t)b * (size_t)r->stride, r->x_TH + (size_t)t * (size_t)r->stride,
-                    (size_t)r->stride * sizeof(float));
-        }
         p->attend(q_TA, padded, r->y_TN + (size_t)t * (size_t)kv_stride, kv_stride, length, last ? 1 : length,
                   layer->heads, layer->head_width, r->turned_DQ, r->score_TQ);
         t += length;

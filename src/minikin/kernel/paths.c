@@ -124,6 +124,7 @@ static void dot4_scalar(const uint8_t *weights, const float *bias_16, const int8
 #define smaller MK_SMALLER
 #define store_bytes MK_STORE_BYTES
 #define MK_WORDS 0
+#define MK_ABREAST 0
 #include "path.inc"
 
 #if defined(MK_X86)
@@ -138,28 +139,43 @@ MK_WIDE MK_INLINE __m512i four(const int8_t *q) /* four bytes, sixteen times */
     return _mm512_set1_epi32(bytes);
 }
 
-/* `tokens` and `chains` are constants where this is called, so the accumulators live in registers. With few tokens the
- * sums of one are split into several chains, since a multiply-add takes four or five cycles to finish. */
-MK_WIDE MK_INLINE void tile8(const uint8_t *weights, const float *scale_16, const float *bias_16, const int8_t *q_TK,
+/* Sums by name, not in an array: GCC 12 would copy each of an array's to another register and back for every multiply-add. */
+#define MK_EACH_SUM(do_it) \
+    do_it(0) do_it(1) do_it(2) do_it(3) do_it(4) do_it(5) do_it(6) do_it(7) do_it(8) do_it(9) do_it(10) do_it(11) \
+        do_it(12) do_it(13) do_it(14) do_it(15) do_it(16) do_it(17) do_it(18) do_it(19) do_it(20) do_it(21) do_it(22) \
+            do_it(23)
+
+/* `tokens` and `chains` are constants where this is called, so the sums live in registers: with few tokens the sums of one
+ * are split into several chains, since a multiply-add takes four or five cycles to finish. Four inputs of all tokens lie
+ * side by side. The next tile is asked for meanwhile: what the processor fetches by itself is late. */
+MK_WIDE MK_INLINE void tile8(const uint8_t *weights, const float *scale_16, const float *bias_16, const int8_t *q_KT,
                              const float *scale_T, const int32_t *sum_TG, int groups, float *y_TN, int stride,
                              const int tokens, const int chains)
 {
-    __m512i dot[MK_TOKENS_8];
-    const int k = groups * MK_GROUP;
+    const uintptr_t next = (uintptr_t)weights + (uintptr_t)groups * 512;
     const __m512 scale = _mm512_loadu_ps(scale_16), bias = _mm512_loadu_ps(bias_16);
-    for (int t = 0; t < tokens; t++)
+    __m512i sums[MK_TOKENS_WIDE];
+#define BEGIN(s) __m512i sum##s = _mm512_set1_epi32(s < tokens ? sum_TG[s * (groups + 1) + groups] : 0);
+#define ADD(s)                 \
+    if (s < tokens * chains) \
+        sum##s = _mm512_dpbusd_epi32(sum##s, _mm512_loadu_si512(w + s / tokens * 64), four(q + s * 4));
+#define END(s) sums[s] = sum##s;
+    MK_EACH_SUM(BEGIN)
+    for (int quad = 0; quad < groups * 8; quad += chains) {
+        const uint8_t *w = weights + (size_t)quad * 64;
+        const int8_t *q = q_KT + (size_t)quad * (size_t)tokens * 4;
         for (int c = 0; c < chains; c++)
-            dot[t * chains + c] = _mm512_set1_epi32(c ? 0 : sum_TG[t * (groups + 1) + groups]);
-    for (int quad = 0; quad < groups * 8; quad += chains)
-        for (int c = 0; c < chains; c++) {
-            const __m512i w = _mm512_loadu_si512(weights + (size_t)(quad + c) * 64);
-            for (int t = 0; t < tokens; t++)
-                dot[t * chains + c] = _mm512_dpbusd_epi32(dot[t * chains + c], w, four(q_TK + t * k + (quad + c) * 4));
-        }
+            _mm_prefetch((const char *)(next + (uintptr_t)(quad + c) * 64), _MM_HINT_T0);
+        MK_EACH_SUM(ADD)
+    }
+    MK_EACH_SUM(END)
+#undef BEGIN
+#undef ADD
+#undef END
     for (int t = 0; t < tokens; t++) {
-        __m512i whole = dot[t * chains];
+        __m512i whole = sums[t];
         for (int c = 1; c < chains; c++)
-            whole = _mm512_add_epi32(whole, dot[t * chains + c]);
+            whole = _mm512_add_epi32(whole, sums[c * tokens + t]);
         _mm512_storeu_ps(y_TN + (size_t)t * (size_t)stride,
                          _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(whole),
                                                      _mm512_mul_ps(_mm512_set1_ps(scale_T[t]), scale)),
@@ -167,36 +183,44 @@ MK_WIDE MK_INLINE void tile8(const uint8_t *weights, const float *scale_16, cons
     }
 }
 
-MK_WIDE MK_INLINE void tile4(const uint8_t *weights, const float *bias_16, const int8_t *q_TK, const float *scale_T,
+MK_WIDE MK_INLINE void tile4(const uint8_t *weights, const float *bias_16, const int8_t *q_KT, const float *scale_T,
                              const int32_t *sum_TG, int groups, float *y_TN, int stride, const int tokens)
 {
-    __m512 y[MK_TOKENS_4];
-    const int k = groups * MK_GROUP;
     const __m512i low = _mm512_set1_epi8(15);
-    for (int t = 0; t < tokens; t++)
-        y[t] = _mm512_setzero_ps();
+    const __m512 bias = _mm512_loadu_ps(bias_16);
+#define BEGIN(s) __m512 y##s = _mm512_setzero_ps();
+#define GROUP(s) __m512i sum##s = _mm512_set1_epi32(s < tokens ? sum_TG[s * (groups + 1) + g] : 0);
+#define ADD(s)                                                                  \
+    if (s < tokens) {                                                           \
+        sum##s = _mm512_dpbusd_epi32(sum##s, even, four(q + s * 4));            \
+        sum##s = _mm512_dpbusd_epi32(sum##s, odd, four(q + (tokens + s) * 4));  \
+    }
+#define SCALE(s)     \
+    if (s < tokens) \
+        y##s = _mm512_add_ps(y##s, _mm512_mul_ps(_mm512_cvtepi32_ps(sum##s), scale));
+#define END(s)       \
+    if (s < tokens) \
+        _mm512_storeu_ps(y_TN + (size_t)s * (size_t)stride, _mm512_add_ps(_mm512_mul_ps(y##s, _mm512_set1_ps(scale_T[s])), bias));
+    MK_EACH_SUM(BEGIN)
     for (int g = 0; g < groups; g++) {
         const uint8_t *block = weights + (size_t)g * 288;
         const __m512 scale = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(block + 256)));
-        __m512i dot[MK_TOKENS_4];
-        for (int t = 0; t < tokens; t++)
-            dot[t] = _mm512_set1_epi32(sum_TG[t * (groups + 1) + g]);
+        MK_EACH_SUM(GROUP)
         for (int j = 0; j < 4; j++) {
             const __m512i pairs = _mm512_loadu_si512(block + j * 64);
             const __m512i even = _mm512_and_si512(pairs, low);
             const __m512i odd = _mm512_and_si512(_mm512_srli_epi16(pairs, 4), low);
-            for (int t = 0; t < tokens; t++) {
-                const int8_t *q = q_TK + t * k + g * MK_GROUP + j * 8;
-                dot[t] = _mm512_dpbusd_epi32(dot[t], even, four(q));
-                dot[t] = _mm512_dpbusd_epi32(dot[t], odd, four(q + 4));
-            }
+            const int8_t *q = q_KT + (g * MK_GROUP + j * 8) * tokens;
+            MK_EACH_SUM(ADD)
         }
-        for (int t = 0; t < tokens; t++)
-            y[t] = _mm512_add_ps(y[t], _mm512_mul_ps(_mm512_cvtepi32_ps(dot[t]), scale));
+        MK_EACH_SUM(SCALE)
     }
-    for (int t = 0; t < tokens; t++)
-        _mm512_storeu_ps(y_TN + (size_t)t * (size_t)stride,
-                         _mm512_add_ps(_mm512_mul_ps(y[t], _mm512_set1_ps(scale_T[t])), _mm512_loadu_ps(bias_16)));
+    MK_EACH_SUM(END)
+#undef BEGIN
+#undef GROUP
+#undef ADD
+#undef SCALE
+#undef END
 }
 
 #define MK_EACH(n, do_it) \
@@ -211,26 +235,19 @@ MK_WIDE static void dot8_avx512(const uint8_t *weights, const float *scale_16, c
 #define TILE(n, chains) \
     MK_EACH(n, tile8(weights, scale_16, bias_16, q_TK, scale_T, sum_TG, groups, y_TN, stride, n, chains))
     switch (tokens) {
-        TILE(1, 8) TILE(2, 4) TILE(3, 4) TILE(4, 2) TILE(5, 2) TILE(6, 1) TILE(7, 1) TILE(8, 1) TILE(9, 1)
-        TILE(10, 1) TILE(11, 1) TILE(12, 1) TILE(13, 1) TILE(14, 1) TILE(15, 1)
+        TILE(1, 8) TILE(2, 8) TILE(3, 4) TILE(4, 4) TILE(5, 4) TILE(6, 2) TILE(7, 2) TILE(8, 2) TILE(9, 2)
+        TILE(10, 2) TILE(11, 2) TILE(12, 1) TILE(13, 1) TILE(14, 1) TILE(15, 1) TILE(16, 1) TILE(17, 1) TILE(18, 1)
+        TILE(19, 1) TILE(20, 1) TILE(21, 1) TILE(22, 1) TILE(23, 1) TILE(24, 1)
     }
 #undef TILE
 }
 
-MK_WIDE static void dot4_avx512(const uint8_t *weights, const float *bias_16, const int8_t *q_TK, const float *scale_T,
+MK_WIDE static void dot4_avx512(const uint8_t *weights, const float *bias_16, const int8_t *q_KT, const float *scale_T,
                                 const int32_t *sum_TG, int groups, int tokens, float *y_TN, int stride)
 {
-#define TILE(n) MK_EACH(n, tile4(weights, bias_16, q_TK, scale_T, sum_TG, groups, y_TN, stride, n))
-    while (tokens > 0) {
-        int count = tokens < MK_TOKENS_4 ? tokens : MK_TOKENS_4;
-        switch (count) {
-            TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) TILE(7) TILE(8)
-        }
-        q_TK += (size_t)count * (size_t)groups * MK_GROUP;
-        scale_T += count;
-        sum_TG += count * (groups + 1);
-        y_TN += (size_t)count * (size_t)stride;
-        tokens -= count;
+#define TILE(n) MK_EACH(n, tile4(weights, bias_16, q_KT, scale_T, sum_TG, groups, y_TN, stride, n))
+    switch (tokens) {
+        TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12)
     }
 #undef TILE
 }
@@ -242,6 +259,7 @@ MK_WIDE static void dot4_avx512(const uint8_t *weights, const float *bias_16, co
 #define MK_TARGET MK_WIDE
 #define MK_LANES 16
 #define MK_WORDS 0
+#define MK_ABREAST 1
 #include "path.inc"
 
 /* ---- AVX2: two products of bytes may not fit 16 bits, so 8-bit weights are multiplied as words, 4-bit ones as bytes ---- */
@@ -410,6 +428,7 @@ MK_NARROW static void dot4_avx2(const uint8_t *weights, const float *bias_16, co
 #define MK_TARGET MK_NARROW
 #define MK_LANES 8
 #define MK_WORDS 1
+#define MK_ABREAST 0
 #include "path.inc"
 
 #elif defined(MK_ARM64) || defined(MK_WASM)
@@ -511,6 +530,7 @@ static void dot4_four(const uint8_t *weights, const float *bias_16, const int8_t
 #define smaller MK_SMALLER
 #define store_bytes MK_STORE_BYTES
 #define MK_WORDS 0
+#define MK_ABREAST 0
 #include "path.inc"
 
 #endif

@@ -4,8 +4,9 @@
 
 #include "kernel.h"
 
-/* rows that a tile of 8-bit and of 4-bit weights takes at a time; most queries of a head, and sums, side by side */
-enum { MK_TOKENS_8 = 15, MK_TOKENS_4 = 8, MK_QUERIES = 16, MK_FEW = 4 };
+/* rows that a tile of 8-bit (where they lie side by side, else not) and of 4-bit weights takes at a time; most queries of a
+ * head, and sums, side by side */
+enum { MK_TOKENS_WIDE = 24, MK_TOKENS_8 = 15, MK_TOKENS_4 = 12, MK_QUERIES = 16, MK_FEW = 4 };
 
 typedef struct {
     void (*look_up)(const mk_table *table, int row, float *x_H, const float *more_H);
@@ -18,7 +19,6 @@ typedef struct {
     void (*attend)(float *q_TA, int q_stride, const float *kv_TA, int kv_stride, int tokens, int queries, int heads,
                    int d, float *turned_DQ, float *score_TQ);
     void (*softmax)(float *x_C, int classes);
-    int32_t integer_bytes; /* that `quantize` writes for each integer which 8-bit weights are multiplied by */
 } mk_path;
 
 const mk_path *mk_path_in_use(void);
