@@ -251,7 +251,7 @@ int main(int count, char **values)
     if (posix_memalign(&b.workspace, MK_ALIGN, mk_workspace(&model, b.together + model.positions, MOST_TOGETHER)) != 0)
         return 1;
     real = mk_path_in_use();
-    timed = (mk_path){real->look_up, quantize, linear, add_norm, activate, attend, softmax, real->integer_bytes};
+    timed = (mk_path){real->look_up, quantize, linear, add_norm, activate, attend, softmax};
     for (int32_t next = 0; next < b.texts.count;) {
         double least[FIGURES] = {0};
         next += least_of(&b, next, least);

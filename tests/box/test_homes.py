@@ -19,6 +19,8 @@ ORDER = ("device", "action", "room", "value", "time", "about", "reason")
 KINDS = {"object": dict, "integer": int, "string": str}
 WORDS = {"$ref", "additionalProperties", "const", "description", "enum", "maximum", "minimum", "oneOf", "pattern"}
 WORDS |= {"$schema", "$defs", "properties", "required", "title", "type"}
+SPLIT_ALIKE = 8238
+"""The first so many rows of training were split off together with the test file; those behind were written later."""
 Row = dict[str, str]
 
 
@@ -82,8 +84,9 @@ def test_there_is_enough_of_every_call(train: list[Row], test: list[Row]) -> Non
 
 
 def test_both_files_are_made_alike(train: list[Row], test: list[Row]) -> None:
-    learned, held_out = Counter(map(pair, calls(train))), Counter(map(pair, calls(test)))
-    share = len(test) / (len(train) + len(test))
+    alike = train[:SPLIT_ALIKE]
+    learned, held_out = Counter(map(pair, calls(alike))), Counter(map(pair, calls(test)))
+    share = len(test) / (len(alike) + len(test))
     for key, count in held_out.items():
         assert abs(count - share * (count + learned[key])) <= 2, key
 

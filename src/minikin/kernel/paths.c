@@ -26,6 +26,7 @@ typedef f4 f4_anywhere __attribute__((aligned(4), may_alias));
 typedef i4 i4_anywhere __attribute__((aligned(4), may_alias));
 typedef int8_t b16 __attribute__((vector_size(16)));
 typedef b16 b16_anywhere __attribute__((aligned(1), may_alias));
+typedef int32_t w_anywhere __attribute__((aligned(1), may_alias));
 typedef uint8_t u16_anywhere __attribute__((vector_size(16), aligned(1), may_alias));
 
 static const int32_t lanes_16[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
