@@ -141,10 +141,9 @@ MK_WIDE MK_INLINE __m512i four(const int8_t *q) /* four bytes, sixteen times */
 }
 
 /* Sums by name, not in an array: GCC 12 would copy each of an array's to another register and back for every multiply-add. */
-#define MK_EACH_SUM(do_it) \
-    do_it(0) do_it(1) do_it(2) do_it(3) do_it(4) do_it(5) do_it(6) do_it(7) do_it(8) do_it(9) do_it(10) do_it(11) \
-        do_it(12) do_it(13) do_it(14) do_it(15) do_it(16) do_it(17) do_it(18) do_it(19) do_it(20) do_it(21) do_it(22) \
-            do_it(23)
+#define MK_EACH_SUM(DO) \
+    DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11) \
+    DO(12) DO(13) DO(14) DO(15) DO(16) DO(17) DO(18) DO(19) DO(20) DO(21) DO(22) DO(23)
 
 /* `tokens` and `chains` are constants where this is called, so the sums live in registers: with few tokens the sums of one
  * are split into several chains, since a multiply-add takes four or five cycles to finish. Four inputs of all tokens lie
@@ -157,7 +156,7 @@ MK_WIDE MK_INLINE void tile8(const uint8_t *weights, const float *scale_16, cons
     const __m512 scale = _mm512_loadu_ps(scale_16), bias = _mm512_loadu_ps(bias_16);
     __m512i sums[MK_TOKENS_WIDE];
 #define BEGIN(s) __m512i sum##s = _mm512_set1_epi32(s < tokens ? sum_TG[s * (groups + 1) + groups] : 0);
-#define ADD(s)                 \
+#define ADD(s) \
     if (s < tokens * chains) \
         sum##s = _mm512_dpbusd_epi32(sum##s, _mm512_loadu_si512(w + s / tokens * 64), four(q + s * 4));
 #define END(s) sums[s] = sum##s;
@@ -191,17 +190,18 @@ MK_WIDE MK_INLINE void tile4(const uint8_t *weights, const float *bias_16, const
     const __m512 bias = _mm512_loadu_ps(bias_16);
 #define BEGIN(s) __m512 y##s = _mm512_setzero_ps();
 #define GROUP(s) __m512i sum##s = _mm512_set1_epi32(s < tokens ? sum_TG[s * (groups + 1) + g] : 0);
-#define ADD(s)                                                                  \
-    if (s < tokens) {                                                           \
-        sum##s = _mm512_dpbusd_epi32(sum##s, even, four(q + s * 4));            \
-        sum##s = _mm512_dpbusd_epi32(sum##s, odd, four(q + (tokens + s) * 4));  \
+#define ADD(s) \
+    if (s < tokens) { \
+        sum##s = _mm512_dpbusd_epi32(sum##s, even, four(q + s * 4)); \
+        sum##s = _mm512_dpbusd_epi32(sum##s, odd, four(q + (tokens + s) * 4)); \
     }
-#define SCALE(s)     \
+#define SCALE(s) \
     if (s < tokens) \
         y##s = _mm512_add_ps(y##s, _mm512_mul_ps(_mm512_cvtepi32_ps(sum##s), scale));
-#define END(s)       \
+#define END(s) \
     if (s < tokens) \
-        _mm512_storeu_ps(y_TN + (size_t)s * (size_t)stride, _mm512_add_ps(_mm512_mul_ps(y##s, _mm512_set1_ps(scale_T[s])), bias));
+        _mm512_storeu_ps(y_TN + (size_t)s * (size_t)stride, \
+                         _mm512_add_ps(_mm512_mul_ps(y##s, _mm512_set1_ps(scale_T[s])), bias));
     MK_EACH_SUM(BEGIN)
     for (int g = 0; g < groups; g++) {
         const uint8_t *block = weights + (size_t)g * 288;
@@ -230,11 +230,11 @@ MK_WIDE MK_INLINE void tile4(const uint8_t *weights, const float *bias_16, const
         break;
 
 MK_WIDE static void dot8_avx512(const uint8_t *weights, const float *scale_16, const float *bias_16,
-                                const int8_t *q_TK, const float *scale_T, const int32_t *sum_TG, int groups, int tokens,
+                                const int8_t *q_KT, const float *scale_T, const int32_t *sum_TG, int groups, int tokens,
                                 float *y_TN, int stride)
 {
 #define TILE(n, chains) \
-    MK_EACH(n, tile8(weights, scale_16, bias_16, q_TK, scale_T, sum_TG, groups, y_TN, stride, n, chains))
+    MK_EACH(n, tile8(weights, scale_16, bias_16, q_KT, scale_T, sum_TG, groups, y_TN, stride, n, chains))
     switch (tokens) {
         TILE(1, 8) TILE(2, 8) TILE(3, 4) TILE(4, 4) TILE(5, 4) TILE(6, 2) TILE(7, 2) TILE(8, 2) TILE(9, 2)
         TILE(10, 2) TILE(11, 2) TILE(12, 1) TILE(13, 1) TILE(14, 1) TILE(15, 1) TILE(16, 1) TILE(17, 1) TILE(18, 1)
