@@ -16,6 +16,9 @@ from minikin.equations import intervals
 from minikin.equations.metrics import same
 from minikin.measure.speed import Cores
 
+PROMPTS_AT_ONCE = 128
+"""Prompts whose similarities to all that is known are held together."""
+
 
 class Writes(Protocol):
     """Something that is asked and writes: a loaded kin."""
@@ -161,6 +164,11 @@ class Nearest:
         self._known = self._features.fit_transform(list(prompts))
         self._answers = list(answers)
 
-    def answer(self, prompt: str) -> str:
-        """The nearest prompt's answer."""
-        return self._answers[int((self._known @ self._features.transform([prompt]).T).toarray().argmax())]
+    def answers(self, prompts: Sequence[str]) -> list[str]:
+        """The nearest prompts' answers."""
+        found: list[str] = []
+        for first in range(0, len(prompts), PROMPTS_AT_ONCE):
+            asked = self._features.transform(list(prompts[first : first + PROMPTS_AT_ONCE]))
+            nearest_N = (asked @ self._known.T).toarray().argmax(axis=1)
+            found += [self._answers[i] for i in nearest_N.tolist()]
+        return found

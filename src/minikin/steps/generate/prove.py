@@ -90,8 +90,7 @@ def _part(progress: Progress, begin: float, end: float, words: str) -> Progress:
 def _nearest(corpus: Corpus, seed: int) -> Subject:
     known, theirs = prompts(corpus, corpus.data.train)
     asked, answers = (part[:MOST_PROMPTS] for part in prompts(corpus, corpus.data.test))
-    nearest = Nearest(known, theirs)
-    return _quoted([nearest.answer(prompt) for prompt in asked], answers, seed)
+    return _quoted(Nearest(known, theirs).answers(asked), answers, seed)
 
 
 def _quoted(said: Sequence[str], answers: Sequence[str], seed: int) -> Subject:
