@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import decoders
+from minikin.base import llama
 from minikin.base.errors import BusyError, KinError, MinikinError, UserError
 from minikin.base.writing import Decoding, Generator
 from minikin.package import gguf as package
@@ -207,6 +208,19 @@ assert signal.getsignal(signal.SIGINT) is before
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_llama_cpp_says_while_python_ends_is_heard(toy, monkeypatch):
+    """A model freed last of all speaks when the modules' names are gone already."""
+    LlamaCpp(toy).complete("the lamp")
+    opened = llama.library()
+    opened.complaint()
+    for name, value in vars(llama).items():
+        if isinstance(value, int):
+            monkeypatch.setattr(llama, name, None)
+    opened._logged(2, b"freed", None)
+    opened._logged(4, b"it broke", None)
+    assert opened.complaint() == "it broke"
 
 
 def test_the_runtime_needs_no_torch(toy):

@@ -152,8 +152,9 @@ class Llama:
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(name)
 
-    def _logged(self, level: int, text: bytes, _data: Any) -> None:
-        if level >= LEVEL_ERROR and text.strip():
+    def _logged(self, level: int, text: bytes, _data: Any, error: int = LEVEL_ERROR) -> None:
+        # a default, since llama.cpp still speaks when Python, ending, has emptied this module
+        if level >= error and text.strip():
             self._complaints.append(text.decode("utf-8", "replace").strip())
 
     def complaint(self) -> str:
