@@ -383,6 +383,17 @@ static void feed_forward(const mk_model *m, const mk_path *p, const mk_layer *la
     p->add_norm(r->x_TH, r->q_TA, layer->norm2, m->epsilon, rows, m->hidden, r->stride);
 }
 
+/* Of each text the row of its first token, one behind the other. */
+static void keep_first(const mk_text *text_B, int32_t texts, room *r)
+{
+    int32_t t = 0;
+    for (int32_t b = 0; b < texts; b++) {
+        memmove(r->x_TH + (size_t)b * (size_t)r->stride, r->x_TH + (size_t)t * (size_t)r->stride,
+                (size_t)r->stride * sizeof(float));
+        t += text_B[b].length;
+    }
+}
+
 /* The last layer answers for the first token of each text alone: the classifier reads no other. */
 static void attend_layer(const mk_path *p, const mk_layer *layer, const mk_text *text_B, int32_t texts, int32_t tokens,
                          int last, room *r)
@@ -394,11 +405,8 @@ static void attend_layer(const mk_path *p, const mk_layer *layer, const mk_text 
     if (!last)
         p->linear(&layer->query, r->integers_TK, r->scale_T, r->sum_TG, tokens, r->q_TA, padded);
     else {
-        for (int32_t b = 0; b < texts; t += text_B[b++].length)
-            memmove(r->x_TH + (size_t)b * (size_t)r->stride, r->x_TH + (size_t)t * (size_t)r->stride,
-                    (size_t)r->stride * sizeof(float));
+        keep_first(text_B, texts, r);
         apply(p, &layer->query, r->x_TH, texts, r->stride, r, r->q_TA, padded);
-        t = 0;
     }
     for (int32_t b = 0; b < texts; b++) {
         int32_t row = last ? b : t, length = text_B[b].length;

@@ -44,7 +44,6 @@ static const int32_t lanes_16[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 1
 /* a > b ? a : b, and a < b ? a : b: one instruction each on x86, which the compiler does not find by itself */
 #define MK_LARGER(a, b) ((floats)(((ints)(a) & ((a) > (b))) | ((ints)(b) & ~((a) > (b)))))
 #define MK_SMALLER(a, b) ((floats)(((ints)(a) & ((a) < (b))) | ((ints)(b) & ~((a) < (b)))))
-#define MK_STORE_BYTES(at, lanes) (*(FN(b_anywhere) *)(void *)(at) = __builtin_convertvector(lanes, FN(b)))
 
 /* Square root by Newton's method from a guess on the bits: no libm, the same bits everywhere. */
 static inline float mk_root(float x)
@@ -121,11 +120,6 @@ static void dot4_scalar(const uint8_t *weights, const float *bias_16, const int8
 #define MK_PATH scalar
 #define MK_TARGET
 #define MK_LANES MK_LANES_OF_FOUR
-#define larger MK_LARGER
-#define smaller MK_SMALLER
-#define store_bytes MK_STORE_BYTES
-#define MK_WORDS 0
-#define MK_ABREAST 0
 #include "path.inc"
 
 #if defined(MK_X86)
@@ -253,13 +247,19 @@ MK_WIDE static void dot4_avx512(const uint8_t *weights, const float *bias_16, co
 #undef TILE
 }
 
+MK_WIDE MK_INLINE void wide_bytes(int8_t *at, __m512i lanes, int abreast)
+{
+    const i4 fours = (i4)_mm512_cvtepi32_epi8(lanes);
+    for (int i = 0; i < 4; i++)
+        *(w_anywhere *)(void *)(at + i * 4 * abreast) = fours[i];
+}
+
 #define larger(a, b) ((floats)_mm512_max_ps((__m512)(a), (__m512)(b)))
 #define smaller(a, b) ((floats)_mm512_min_ps((__m512)(a), (__m512)(b)))
-#define store_bytes MK_STORE_BYTES
+#define store_bytes(at, lanes, abreast) wide_bytes(at, (__m512i)(lanes), abreast)
 #define MK_PATH avx512
 #define MK_TARGET MK_WIDE
 #define MK_LANES 16
-#define MK_WORDS 0
 #define MK_ABREAST 1
 #include "path.inc"
 
@@ -424,12 +424,11 @@ MK_NARROW static void dot4_avx2(const uint8_t *weights, const float *bias_16, co
 
 #define larger(a, b) ((floats)_mm256_max_ps((__m256)(a), (__m256)(b)))
 #define smaller(a, b) ((floats)_mm256_min_ps((__m256)(a), (__m256)(b)))
-#define store_bytes(at, lanes) narrow_bytes(at, (__m256i)(lanes))
+#define store_bytes(at, lanes, abreast) narrow_bytes(at, (__m256i)(lanes))
 #define MK_PATH avx2
 #define MK_TARGET MK_NARROW
 #define MK_LANES 8
 #define MK_WORDS 1
-#define MK_ABREAST 0
 #include "path.inc"
 
 #elif defined(MK_ARM64) || defined(MK_WASM)
@@ -527,11 +526,6 @@ static void dot4_four(const uint8_t *weights, const float *bias_16, const int8_t
 #define MK_PATH four
 #define MK_TARGET
 #define MK_LANES MK_LANES_OF_FOUR
-#define larger MK_LARGER
-#define smaller MK_SMALLER
-#define store_bytes MK_STORE_BYTES
-#define MK_WORDS 0
-#define MK_ABREAST 0
 #include "path.inc"
 
 #endif
