@@ -7,8 +7,8 @@ const html = readFileSync(page, "utf8");
 const part = (id) => html.match(new RegExp(`<script type="[^"]*" id="${id}">([^<]*)</script>`))[1];
 const script = html.match(/<script>([^]*?)<\/script>/)[1];
 const kernelPart = script.slice(0, script.indexOf("/* Where the page's bytes come from"));
-const { Kernel, inflated, bytesOfBase64, rowsOf, csvOf, separatorOf } = new Function(
-  `${kernelPart}; return { Kernel, inflated, bytesOfBase64, rowsOf, csvOf, separatorOf };`,
+const { Kernel, inflated, bytesOfBase64, rowsOf, csvOf, separatorOf, isTable, answered } = new Function(
+  `${kernelPart}; return { Kernel, inflated, bytesOfBase64, rowsOf, csvOf, separatorOf, isTable, answered };`,
 )();
 
 const unpacked = (id) => inflated(bytesOfBase64(part(id)));
@@ -20,7 +20,9 @@ const answers = (input.texts ?? []).map((text) => {
 });
 const tables = (input.tables ?? []).map((text) => {
   const separator = separatorOf(text);
-  const rows = rowsOf(text, separator || ",");
-  return { separator, rows, again: csvOf(rows) };
+  const rows = rowsOf(text, separator);
+  const [names = [], ...others] = rows;
+  const labelled = csvOf(answered(names, others, others.map(() => ["L", "0.9"])));
+  return { separator, table: isTable(text, input.pair ?? false), rows, again: csvOf(rows), labelled };
 });
 process.stdout.write(JSON.stringify({ answers, tables }));

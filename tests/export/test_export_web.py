@@ -38,6 +38,13 @@ def in_node(page: Path, given: dict[str, Any], *more: Path) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
+def in_browser(address: Path, steps: list[dict[str, str]]) -> list[Any]:
+    command = [needed("node"), str(HERE / "browser.mjs"), needed("chromium", "google-chrome"), address.as_uri()]
+    done = subprocess.run(command, input=json.dumps(steps), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 def texts_of(source: Source) -> list[Any]:
     return [[a, b] for a, b in zip(TEXTS, reversed(TEXTS), strict=True)] if source.manifest.pair else TEXTS
 
@@ -146,14 +153,105 @@ def test_pasted_tables_are_read_and_written(kins, tmp_path) -> None:
     tables = [
         'id,text\r\n1,"a, ""b""\nc"\r\n2,\r\n\r\n3,x',
         "id\ttext\n1\twhere, is it",
-        "no table here\njust lines",
         'a,"b\n',
     ]
     found = in_node(tmp_path / "kin.html", {"tables": tables})["tables"]
     assert found[0]["rows"] == [["id", "text"], ["1", 'a, "b"\nc'], ["2", ""], ["3", "x"]]
     assert found[0]["again"] == 'id,text\r\n1,"a, ""b""\nc"\r\n2,\r\n3,x\r\n'
-    assert [table["separator"] for table in found] == [",", "\t", "", ""]
-    assert found[3]["rows"] == [["a", "b\n"]]
+    assert [(table["separator"], table["table"]) for table in found] == [(",", True), ("\t", True), (",", False)]
+    assert found[2]["rows"] == [["a", "b\n"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "table"),
+    [
+        ("no table here\njust lines", False),
+        ("Hi, there\nYes, please\nOk, thanks", False),
+        ("Well, yes\nI lost my card", False),
+        ("Dear Sir,\nThanks,", False),
+        ("yes,please\nno", False),
+        ("1,lost card\n2,late card", False),
+        ("id,text,note\n1,hello\n2,bye,x,extra", False),
+        ("id,text\n1,lost card", True),
+        ('first name,text\nMia,"Well, yes"\n', True),
+        ("id\ttext\n1\tWell, yes", True),
+        ("id,text\n" + "1,lost card\n" * 5000, True),
+        ("id,text\n1," + "lost card " * 5000, True),
+        ("id,text\n1,a\n2\n3," + "lost card " * 5000, False),
+    ],
+)
+def test_only_what_has_a_header_and_even_rows_is_a_table(kins, tmp_path, text, table) -> None:
+    export_web.write_page(export_source.read(kins["static"]), tmp_path / "kin.html")
+    assert in_node(tmp_path / "kin.html", {"tables": [text]})["tables"][0]["table"] is table
+
+
+def test_lines_of_two_texts_are_no_table(kins, tmp_path) -> None:
+    export_web.write_page(export_source.read(kins["static_pair"]), tmp_path / "kin.html")
+    tables = [
+        "lost card\tcard gone\nlate card\twhere is it",
+        "first\tsecond\nlost card\tcard gone",
+        "id\ta b\tc d\n1\tx\ty",
+    ]
+    found = in_node(tmp_path / "kin.html", {"tables": tables, "pair": True})["tables"]
+    assert [table["table"] for table in found] == [False, True, True]
+
+
+@pytest.mark.parametrize("separator", [",", "\t"])
+def test_answers_to_ragged_rows_have_a_column_of_their_own(kins, tmp_path, separator) -> None:
+    export_web.write_page(export_source.read(kins["static"]), tmp_path / "kin.html")
+    ragged = "id,text,note\n1,hello\n2,bye,x,extra\n3,yo,z".replace(",", separator)
+    [found] = in_node(tmp_path / "kin.html", {"tables": [ragged]})["tables"]
+    rows = ["id,text,note,,label,confidence", "1,hello,,,L,0.9", "2,bye,x,extra,L,0.9", "3,yo,z,,L,0.9"]
+    assert found["labelled"].splitlines() == rows
+
+
+def test_the_keyboard_keeps_its_place_in_a_batch(kins, tmp_path) -> None:
+    export_web.write_page(export_source.read(kins["encoder"]), tmp_path / "kin.html")
+    many = "$('batch').value = 'lost card, or not\\n'.repeat(200000)"
+    place = {"ask": "[document.activeElement.id, $('stop').hidden]"}
+    steps = [
+        {"until": "document.body.dataset.ready !== undefined"},
+        {"ask": f"$('batch').hidden = true; {many}; $('start').focus()"},  # hidden, as drawing so much takes long
+        *({"key": "Enter"}, place),  # answers
+        *({"key": "Enter"}, place),  # is busy: nothing
+        *({"key": "Tab"}, place),
+        *({"key": "Enter"}, {"until": "$('stop').hidden"}, place),  # stops
+        {"ask": "$('done').textContent"},
+    ]
+    *places, told = in_browser(tmp_path / "kin.html", steps)[1:]
+    assert places == [["start", False], ["start", False], ["stop", False], ["start", True]]
+    assert "stopped before" in told
+
+
+def contrast(colour: str, ground: str) -> float:
+    """The ratio of WCAG 2 between two colours as CSS writes them, rgb(r, g, b)."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, light = sorted((luminance(colour), luminance(ground)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_a_folder_opened_from_a_disk_says_what_to_do(kins, tmp_path) -> None:
+    export_web.write(export_source.read(kins["static"]), tmp_path / "web")
+    colours = {"ask": "[getComputedStyle($('fault')).color, getComputedStyle(document.body).backgroundColor]"}
+    steps = [
+        {"until": "!$('fault').hidden"},
+        {"ask": "$('fault').textContent"},
+        {"ask": "$('batch').value = 'lost card'; $('start').click()"},
+        {"ask": "$('done').textContent"},
+        *({"scheme": "light"}, colours, {"scheme": "dark"}, colours),
+    ]
+    fault, _, told, light, dark = in_browser(tmp_path / "web" / "index.html", steps)
+    assert "Serve this folder" in fault
+    assert "--to html" in fault
+    assert "browser of 2023" not in fault
+    assert told == "The model could not be loaded."
+    assert light != dark
+    assert min(contrast(*light), contrast(*dark)) >= 4.5
 
 
 def test_the_folder_keeps_every_file_it_has(kins, tmp_path) -> None:

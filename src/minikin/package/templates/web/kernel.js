@@ -92,12 +92,34 @@ function csvOf(rows) {
   return rows.map((row) => row.map((value) => quoted(String(value))).join(",")).join("\r\n") + "\r\n";
 }
 
-/* The separator of a pasted table: a tab or comma that most of its first lines have equally often; else none. */
+/* The rows of a table with their answers behind them: all as wide as the widest, so that an answer has its own column. */
+function answered(names, rows, answers) {
+  const width = rows.reduce((widest, row) => Math.max(widest, row.length), names.length);
+  const padded = (row) => [...row, ...Array(width - row.length).fill("")];
+  return [[...padded(names), "label", "confidence"], ...answers.map((answer, i) => [...padded(rows[i]), ...answer])];
+}
+
+const LOOKED_AT = 20000; /* characters of what was pasted that tell its form */
+
+/* What parts the cells of a table: tabs if its first line has one, else commas. */
 function separatorOf(text) {
-  for (const separator of ["\t", ","]) {
-    const rows = rowsOf(text.slice(0, 20000), separator).slice(0, 20);
-    const widths = rows.map((row) => row.length);
-    if (rows.length > 1 && widths[0] > 1 && widths.slice(0, -1).every((width) => width === widths[0])) return separator;
-  }
-  return "";
+  const first = text.slice(0, LOOKED_AT).split(/[\r\n]+/).find((line) => line.trim() !== "") ?? "";
+  return first.includes("\t") ? "\t" : ",";
+}
+
+/* Whether a pasted text is a table: its first lines have equally many cells, and the first could name columns. In doubt it
+ * is lines, where no text is lost. */
+function isTable(text, pair) {
+  const separator = separatorOf(text);
+  const [names = [], ...rows] = rowsOf(text.slice(0, LOOKED_AT), separator);
+  const whole = text.length > LOOKED_AT ? rows.slice(0, -1) : rows; /* the last one may be cut off */
+  const even = whole.slice(0, 20).every((row) => row.length === names.length);
+  const words = pair && separator === "\t" && names.length === 2 ? 1 : 3; /* a line of two texts has a tab too */
+  return names.length > 1 && rows.length > 0 && even && names.every((name) => isName(name, separator, words));
+}
+
+/* A name of a column is short, no number, and has no sign that ends sentences, nor the space that follows their commas. */
+function isName(name, separator, words) {
+  if (name.trim() === "" || name.length > 40 || name.trim().split(" ").length > words) return false;
+  return Number.isNaN(Number(name)) && !/[.!?]/.test(name) && !(separator === "," && /^\s/.test(name));
 }

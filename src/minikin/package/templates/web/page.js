@@ -17,6 +17,7 @@ const made = (name, text = "", kind = "") => {
   return element;
 };
 let kernel = null;
+let noKernel = "The model is not there yet.";
 let showsAll = false;
 let saying = 0;
 
@@ -64,17 +65,14 @@ let chosenForm = false; /* by hand */
 let stopped = false;
 let csv = "";
 
-function separator() {
-  return separatorOf($("batch").value) || ",";
-}
-
 /* The form and the columns that fit what was pasted. */
 function look() {
-  if (!chosenForm) $("form").value = separatorOf($("batch").value) && looksNamed() ? "table" : "lines";
+  const text = $("batch").value;
+  if (!chosenForm) $("form").value = isTable(text, kin.pair) ? "table" : "lines";
   const table = $("form").value === "table";
   for (const part of document.querySelectorAll(".column")) part.hidden = !table || (!kin.pair && part.matches(".second"));
   if (!table) return;
-  const rows = rowsOf($("batch").value.slice(0, 20000), separator()).slice(0, 20);
+  const rows = rowsOf(text.slice(0, LOOKED_AT), separatorOf(text)).slice(0, 20);
   const length = (i) => rows.slice(1).reduce((sum, row) => sum + (row[i] ?? "").length, 0);
   const names = rows[0] ?? [];
   const order = [...names.keys()].sort((a, b) => length(b) - length(a));
@@ -88,17 +86,11 @@ function look() {
   });
 }
 
-/* Whether the first line could name columns: short cells without the signs that end sentences. */
-function looksNamed() {
-  const [names = []] = rowsOf($("batch").value.slice(0, 20000), separator());
-  return names.every((name) => name.trim() !== "" && name.length <= 40 && !/[.!?]/.test(name) && name.split(" ").length <= 3);
-}
-
 /* What is to be answered: the header of the CSV, its rows, and the texts of each row. */
 function asked() {
   const text = $("batch").value;
   if ($("form").value === "table") {
-    const [names = [], ...rows] = rowsOf(text, separator());
+    const [names = [], ...rows] = rowsOf(text, separatorOf(text));
     const columns = ["column", "column2"].slice(0, fields.length).map((id) => Number($(id).value));
     return { names, rows, texts: rows.map((row) => columns.map((i) => row[i] ?? "")) };
   }
@@ -109,9 +101,10 @@ function asked() {
 }
 
 async function answerAll() {
+  if ($("start").ariaDisabled === "true") return;
   const { names, rows, texts } = asked();
   if (!texts.length || !kernel) {
-    $("done").textContent = kernel ? "There is no text yet." : "The model is not there yet.";
+    $("done").textContent = kernel ? "There is no text yet." : noKernel;
     return;
   }
   const answers = [];
@@ -131,8 +124,7 @@ async function answerAll() {
   }
   busy(false);
   const seconds = ((performance.now() - started) / 1000).toFixed(2);
-  const all = answers.map((answer, i) => [...rows[i], ...answer]);
-  csv = csvOf([[...names, "label", "confidence"], ...all]);
+  csv = csvOf(answered(names, rows, answers));
   const told = [`${answers.length} ${answers.length === 1 ? "text" : "texts"} in ${seconds} s`];
   if (stopped) told.push(`stopped before ${texts.length - answers.length} more`);
   if (cut) told.push(`${cut} cut off after ${kin.tokens} tokens`);
@@ -141,9 +133,11 @@ async function answerAll() {
   preview([...heads, "label", "confidence"], answers.slice(0, PREVIEW).map((answer, i) => [...texts[i], ...answer]));
 }
 
+/* Neither button takes the keyboard's focus with it: a disabled or hidden one would drop it. */
 function busy(is) {
   if (is) stopped = false;
-  $("start").disabled = is;
+  $("start").ariaDisabled = String(is);
+  if (document.activeElement === $("stop")) $("start").focus();
   $("stop").hidden = $("progress").hidden = !is;
   $("progress").value = 0;
 }
@@ -216,6 +210,8 @@ load()
     answerNow();
   })
   .catch((error) => {
+    const old = error.name === "Error" ? "" : " It needs a browser of 2023 or newer."; /* a plain Error is one of ours */
+    noKernel = "The model could not be loaded.";
     $("fault").hidden = false;
-    $("fault").textContent = `This page can't answer here: ${error.message}. It needs a browser of 2023 or newer.`;
+    $("fault").textContent = `This page can't answer here: ${error.message}.${old}`;
   });
