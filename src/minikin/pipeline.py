@@ -63,6 +63,7 @@ def build(
 
 def _refuse_foreign(out: Path) -> None:
     """Refuse to replace something that no build wrote."""
+    atomic.refuse_current(out)
     if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / "minikin.json").is_file()):
         raise UserError(f"{out} holds something else than a kin, and a build would replace it. Give another folder.")
 

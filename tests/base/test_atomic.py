@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from minikin.base import atomic
+from minikin.base.errors import UserError
 
 
 def names(folder: Path) -> list[str]:
@@ -25,6 +26,25 @@ def test_a_folder_replaces_the_old_one_when_it_is_whole(tmp_path):
             (folder / text).write_text(text)
     assert names(target) == ["new"]
     assert names(target.parent) == ["kin"]
+
+
+def test_what_a_link_points_to_is_replaced(tmp_path):
+    (tmp_path / "kin").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to("kin")
+    with atomic.folder(tmp_path / "link") as folder:
+        (folder / "new").write_text("")
+    assert names(tmp_path) == ["kin", "link"]
+    assert (tmp_path / "link").is_symlink()
+    assert names(tmp_path / "kin") == ["new"]
+    assert (tmp_path / "kin").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("path", [".", "..", "../here"])
+def test_the_current_folder_is_not_replaced(tmp_path, monkeypatch, path):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(UserError, match="current folder"), atomic.folder(Path(path)):
+        pass
 
 
 def test_a_folder_that_fails_leaves_the_old_one(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,43 @@ def test_what_it_refuses(kins, tmp_path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["own"]
 
 
+@pytest.mark.parametrize(
+    ("form", "out", "file"), [("c", "own", "main.c"), ("web", "own", "index.html"), ("html", "own.html", "")]
+)
+def test_what_minikin_did_not_write_stays(kins, tmp_path, form, out, file) -> None:
+    path = tmp_path / out / file if file else tmp_path / out
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("my own")
+    refused(say(kins["static"], "--to", form, "-o", tmp_path / out), "-o")
+    assert path.read_text() == "my own"
+
+
+def test_the_current_folder_is_not_replaced(kins, tmp_path, monkeypatch) -> None:
+    (tmp_path / "inside").mkdir()
+    monkeypatch.chdir(tmp_path / "inside")
+    for out in (".", "..", "../inside"):
+        refused(say(kins["static"], "--to", "c", "-o", out), "current folder")
+
+
+def test_a_file_whose_list_of_sections_is_wrong_is_refused(tmp_path) -> None:
+    kin = write(tmp_path / "kin", quantize(small.static(), "int8"))
+    data = bytearray((kin / "model.kernel").read_bytes())
+    for count in (0, 3_000_000):
+        data[16:20] = count.to_bytes(4, "little")
+        data[12:16] = zlib.crc32(data[16:]).to_bytes(4, "little")
+        sealed(kin, bytes(data))
+        refused(say(kin, "--to", "c", "-o", tmp_path / "x"), "damaged")
+
+
+def sealed(kin: Path, data: bytes) -> None:
+    """Put another kernel file into a kin, and its hash into the manifest."""
+    from minikin.base import manifest
+
+    (kin / "model.kernel").write_bytes(data)
+    values = json.loads((kin / "minikin.json").read_text())
+    manifest.write(kin, {key: value for key, value in values.items() if key not in ("schema_version", "files")})
+
+
 def test_a_float_kin_says_why_and_what_to_do(tmp_path) -> None:
     kin = write(tmp_path / "float", small.encoder())
     refused(say(kin, "--to", "c", "-o", tmp_path / "x"), "float32", "quantize: int8")
@@ -88,8 +126,6 @@ def test_a_changed_kernel_file_is_refused(tmp_path, change, words) -> None:
 
 
 def test_a_sealed_file_that_is_no_model_is_refused(tmp_path) -> None:
-    from minikin.base import manifest
-
     student = quantize(small.static(), "int8")
     whole = (write(tmp_path / "good", student) / "model.kernel").read_bytes()
     other = (write(tmp_path / "of_other", quantize(small.static(classes=4), "int8")) / "model.kernel").read_bytes()
@@ -101,9 +137,7 @@ def test_a_sealed_file_that_is_no_model_is_refused(tmp_path) -> None:
         ("other", other, "another kin"),
     ):
         kin = write(tmp_path / name, student)
-        (kin / "model.kernel").write_bytes(data)
-        values = json.loads((kin / "minikin.json").read_text())
-        manifest.write(kin, {key: value for key, value in values.items() if key not in ("schema_version", "files")})
+        sealed(kin, data)
         refused(say(kin, "--to", "c", "-o", tmp_path / "x"), words)
 
 

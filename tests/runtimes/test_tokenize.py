@@ -81,12 +81,12 @@ def test_huge_texts_are_cut_quickly(tmp_path):
         ids, truncated = tokenizer.ids(text, 24)
         assert time.perf_counter() - started < 1.0
         assert len(ids) <= 24
-        assert truncated or text.startswith("x")
+        assert truncated
 
 
 def test_surrogates_and_nul_are_read(tmp_path):
     tokenizer = made(tmp_path, small.tokenizer_json())
-    assert tokenizer.ids("card\ud800 pin", 24)[0]
+    assert tokenizer.ids("card\ud800 pin", 24) == tokenizer.ids("card\ufffd pin", 24)
     assert tokenizer.ids("ca\0rd", 24) == tokenizer.ids("card", 24)
 
 

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from minikin.base.errors import UserError
+
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` through a temporary neighbour and a rename."""
@@ -42,9 +44,20 @@ def file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def refuse_current(path: Path) -> None:
+    """Raise UserError for a folder in which this process, and the shell it came from, stands: it can't be replaced."""
+    if Path.cwd().is_relative_to(path.resolve()):
+        raise UserError(f"{path} is, or holds, the current folder, and can't be replaced. Give a folder of its own.")
+
+
 @contextmanager
 def folder(path: Path) -> Iterator[Path]:
-    """Give a fresh temporary folder that becomes `path` (replacing it) when the block succeeds."""
+    """Give a fresh temporary folder that becomes `path` (replacing it) when the block succeeds.
+
+    What a link points to is replaced, not the link. Raises UserError as `refuse_current` does.
+    """
+    refuse_current(path)
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     _sweep(path)
@@ -52,6 +65,7 @@ def folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         if path.exists():
+            shutil.copymode(path, temporary)
             old = path.with_name(f".{path.name}.{os.getpid()}.old")
             path.replace(old)
             temporary.replace(path)

@@ -46,3 +46,8 @@ def sides(texts: Iterable[Text]) -> Iterator[str]:
     """One text after another; of a pair, both sides."""
     for text in texts:
         yield from (text,) if isinstance(text, str) else text
+
+
+def readable(text: str) -> str:
+    """Return the text with U+FFFD for every lone surrogate, which no tokenizer reads; bytes that are no UTF-8 make them."""
+    return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

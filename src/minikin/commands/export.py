@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from minikin.base import atomic
 from minikin.base.errors import UserError
 from minikin.package import export_c, export_source, export_web
 
@@ -23,23 +24,26 @@ def export(kin: Path, form: str, out: Path) -> None:
     if form == "html":
         if out.suffix.lower() not in (".html", ".htm") or out.is_dir():
             raise UserError(f"--to html writes one file, and {out} is none. Give one with -o, such as {kin.name}.html.")
+        if out.exists() and not export_web.is_ours(out):
+            raise UserError(f"{out} is a page that minikin did not write. Give another name with -o.")
         export_web.write_page(source, out)
         written = [out]
     else:
         writer = FOLDERS[form]
-        _refuse_to_replace(out, writer.FILES)
+        _refuse_to_replace(out, writer.FILES, writer.is_ours(out))
         writer.write(source, out)
         written = [out / name for name in writer.FILES]
     for path in written:
         sys.stdout.write(f"{path}  {path.stat().st_size / 1024:,.0f} KiB\n")
 
 
-def _refuse_to_replace(folder: Path, names: tuple[str, ...]) -> None:
+def _refuse_to_replace(folder: Path, names: tuple[str, ...], ours: bool) -> None:
     """An export replaces a folder as a whole, so nothing but an earlier export may be in it."""
+    atomic.refuse_current(folder)
     if not folder.exists():
         return
     if not folder.is_dir():
         raise UserError(f"{folder} is a file. Give a folder with -o.")
-    others = sorted(path.name for path in folder.iterdir() if path.name not in names)
+    others = sorted(path.name for path in folder.iterdir() if path.name not in names or not ours)
     if others:
         raise UserError(f"{folder} holds something else than an export: {others[0]}. Give a new folder with -o.")

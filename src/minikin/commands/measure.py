@@ -81,7 +81,7 @@ def bench(folder: Path, ask: Ask) -> None:
     texts, source = bench_texts(kin, ask.on, ask.columns)
     progress.print(f"measuring on {len(texts)} texts ({escape(source)})")
     took = speed.latency(kin, texts, repeats=500)
-    start = speed.cold_start(kin.folder, texts[0])
+    start = speed.cold_start(kin.folder, texts[0], engine=ask.engines if ask.engines != "all" else "", threads=threads)
     found: dict[str, dict[str, Any]] = {}
     for one in kins:
         latency = took if one is kin else speed.latency(one, texts, repeats=500)

@@ -16,7 +16,7 @@ import numpy as np
 
 from minikin.base import decoders
 from minikin.base.errors import UserError
-from minikin.base.joined import sides
+from minikin.base.joined import readable, sides
 from minikin.base.types import Array, QuantizedTensor, Student, Text
 from minikin.compress.pieces import FAMILIES, Fallback, WordPiece
 
@@ -140,7 +140,7 @@ def _counts(tokenizer_json: str, texts: Iterable[Text]) -> Counter[int]:
 
 def _singles(texts: Iterable[Text]) -> Iterator[str]:
     for part in sides(texts):
-        yield part.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        yield readable(part)
 
 
 def _chunks(texts: Iterator[str]) -> Iterator[list[str]]:

@@ -16,6 +16,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from minikin.base.errors import UserError
+from minikin.base.joined import readable
 from minikin.base.types import Array
 from minikin.feed.template import Piece, TemplateError, pieces, render, special
 
@@ -149,7 +150,7 @@ class Speaker:
             # the fast way leaves out where tokens begin
             encode = reader.encode_batch if self.places else reader.encode_batch_fast
             for run, encoding in zip(
-                mine, encode([_clean(r.text) for r in mine], add_special_tokens=False), strict=True
+                mine, encode([readable(r.text) for r in mine], add_special_tokens=False), strict=True
             ):
                 read[id(run)] = encoding
         return [self._joined(parts, read, close) for parts in cut]
@@ -255,8 +256,3 @@ def _without_prefix(spec: Mapping[str, Any], *, normalizer: bool) -> dict[str, A
 
 def _prepends(part: Any) -> bool:
     return isinstance(part, dict) and part.get("type") == "Prepend"
-
-
-def _clean(text: str) -> str:
-    """Replace lone surrogates, which no tokenizer can read."""
-    return text.encode("utf-8", "replace").decode("utf-8")

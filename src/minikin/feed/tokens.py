@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from tokenizers import Tokenizer
 
+from minikin.base.joined import readable
 from minikin.base.types import Encoded, Ragged, Text
 
 CHUNK = 4096
@@ -33,9 +34,7 @@ def encode(tokenizer_json: str, texts: Sequence[Text], max_length: int, *, speci
 
 def _clean(text: Text) -> Text:
     """Replace lone surrogates, which no tokenizer can read."""
-    if isinstance(text, str):
-        return text.encode("utf-8", "replace").decode("utf-8")
-    return (str(_clean(text[0])), str(_clean(text[1])))
+    return readable(text) if isinstance(text, str) else (readable(text[0]), readable(text[1]))
 
 
 @lru_cache(maxsize=8)

@@ -9,10 +9,14 @@
 
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__)) && !defined(MK_SCALAR_ONLY)
 #define MK_X86 1
+#include <cpuid.h>
 #include <immintrin.h>
 #elif defined(__aarch64__) && !defined(MK_SCALAR_ONLY)
 #define MK_ARM64 1
 #include <arm_neon.h>
+#if defined(__linux__) && !defined(__ARM_FEATURE_DOTPROD)
+#include <sys/auxv.h>
+#endif
 #elif defined(__wasm_simd128__) && !defined(MK_SCALAR_ONLY)
 #define MK_WASM 1
 #include <wasm_simd128.h>
@@ -433,7 +437,7 @@ MK_NARROW static void dot4_avx2(const uint8_t *weights, const float *bias_16, co
 
 #elif defined(MK_ARM64) || defined(MK_WASM)
 
-/* ---- four sums at a time: NEON, with the dot product where the compiler may use it, and WebAssembly SIMD ---- */
+/* ---- four sums at a time: NEON, with the dot product where the processor has it, and WebAssembly SIMD ---- */
 
 #if defined(MK_ARM64)
 typedef int8x16_t fours; /* four bytes, four times */
@@ -445,15 +449,16 @@ MK_INLINE fours four(const int8_t *q)
     return vreinterpretq_s8_s32(vdupq_n_s32(bits));
 }
 
-MK_INLINE i4 dot_4x4(i4 sum, b16 weights, fours q)
+/* `sdot` as assembly: where not every processor that is compiled for has it, clang's header hides its name */
+MK_INLINE i4 dot_4x4(i4 sum, b16 weights, fours q, int has_sdot)
 {
     const int8x16_t w = (int8x16_t)weights;
-#if defined(__ARM_FEATURE_DOTPROD)
-    return (i4)vdotq_s32((int32x4_t)sum, w, q);
-#else
+    if (has_sdot) {
+        __asm__("sdot %0.4s, %1.16b, %2.16b" : "+w"(sum) : "w"(w), "w"(q));
+        return sum;
+    }
     const int16x8_t low = vmull_s8(vget_low_s8(w), vget_low_s8(q)), high = vmull_s8(vget_high_s8(w), vget_high_s8(q));
     return sum + (i4)vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high));
-#endif
 }
 #else
 typedef v128_t fours; /* four bytes in 16 bits each, twice */
@@ -463,19 +468,19 @@ MK_INLINE fours four(const int8_t *q)
     return wasm_i16x8_extend_low_i8x16(wasm_v128_load32_splat(q));
 }
 
-MK_INLINE i4 dot_4x4(i4 sum, b16 weights, fours q)
+MK_INLINE i4 dot_4x4(i4 sum, b16 weights, fours q, int has_sdot)
 {
     const v128_t w = (v128_t)weights;
+    (void)has_sdot;
     const v128_t low = wasm_i32x4_dot_i16x8(wasm_i16x8_extend_low_i8x16(w), q);
     const v128_t high = wasm_i32x4_dot_i16x8(wasm_i16x8_extend_high_i8x16(w), q);
     return sum + (i4)wasm_i32x4_add(wasm_i32x4_shuffle(low, high, 0, 2, 4, 6), wasm_i32x4_shuffle(low, high, 1, 3, 5, 7));
 }
 #endif
 
-static void dot8_four(const uint8_t *weights, const float *scale_16, const float *bias_16, const int8_t *q_TK,
-                      const float *scale_T, const int32_t *sum_TG, int groups, int tokens, float *y_TN, int stride)
+MK_INLINE void dot8_by_four(const uint8_t *weights, const float *scale_16, const float *bias_16, const int8_t *q_TK,
+                            const float *scale_T, int groups, int tokens, float *y_TN, int stride, int has_sdot)
 {
-    (void)sum_TG;
     for (int t = 0; t < tokens; t++) {
         const int8_t *q = q_TK + (size_t)t * (size_t)groups * MK_GROUP;
         float *y = y_TN + (size_t)t * (size_t)stride;
@@ -483,7 +488,7 @@ static void dot8_four(const uint8_t *weights, const float *scale_16, const float
         for (int quad = 0; quad < groups * 8; quad++) {
             const fours a = four(q + quad * 4);
             for (int part = 0; part < 4; part++)
-                dot[part] = dot_4x4(dot[part], *(const b16_anywhere *)(weights + (size_t)quad * 64 + part * 16) ^ -128, a);
+                dot[part] = dot_4x4(dot[part], *(const b16_anywhere *)(weights + (size_t)quad * 64 + part * 16) ^ -128, a, has_sdot);
         }
         for (int part = 0; part < 4; part++) {
             const f4 scale = load4(scale_16 + part * 4) * scale_T[t];
@@ -492,8 +497,8 @@ static void dot8_four(const uint8_t *weights, const float *scale_16, const float
     }
 }
 
-static void dot4_four(const uint8_t *weights, const float *bias_16, const int8_t *q_TK, const float *scale_T,
-                      const int32_t *sum_TG, int groups, int tokens, float *y_TN, int stride)
+MK_INLINE void dot4_by_four(const uint8_t *weights, const float *bias_16, const int8_t *q_TK, const float *scale_T,
+                            const int32_t *sum_TG, int groups, int tokens, float *y_TN, int stride, int has_sdot)
 {
     for (int t = 0; t < tokens; t++) {
         const int8_t *q = q_TK + (size_t)t * (size_t)groups * MK_GROUP;
@@ -507,8 +512,8 @@ static void dot4_four(const uint8_t *weights, const float *bias_16, const int8_t
                 const fours a = four(q + g * 32 + j * 8), b = four(q + g * 32 + j * 8 + 4);
                 for (int part = 0; part < 4; part++) {
                     const u16_anywhere pairs = *(const u16_anywhere *)(block + j * 64 + part * 16);
-                    dot[part] = dot_4x4(dot[part], (b16)(pairs & 15), a);
-                    dot[part] = dot_4x4(dot[part], (b16)(pairs >> 4), b);
+                    dot[part] = dot_4x4(dot[part], (b16)(pairs & 15), a, has_sdot);
+                    dot[part] = dot_4x4(dot[part], (b16)(pairs >> 4), b, has_sdot);
                 }
             }
             for (int part = 0; part < 4; part++) {
@@ -523,10 +528,50 @@ static void dot4_four(const uint8_t *weights, const float *bias_16, const int8_t
     }
 }
 
+#define MK_DOTS_BY_FOUR(path, target, has_sdot)                                                                      \
+    target static void dot8_##path(const uint8_t *weights, const float *scale_16, const float *bias_16,              \
+                                   const int8_t *q_TK, const float *scale_T, const int32_t *sum_TG, int groups,      \
+                                   int tokens, float *y_TN, int stride)                                              \
+    {                                                                                                                \
+        (void)sum_TG;                                                                                                \
+        dot8_by_four(weights, scale_16, bias_16, q_TK, scale_T, groups, tokens, y_TN, stride, has_sdot);             \
+    }                                                                                                                \
+    target static void dot4_##path(const uint8_t *weights, const float *bias_16, const int8_t *q_TK,                 \
+                                   const float *scale_T, const int32_t *sum_TG, int groups, int tokens, float *y_TN, \
+                                   int stride)                                                                       \
+    {                                                                                                                \
+        dot4_by_four(weights, bias_16, q_TK, scale_T, sum_TG, groups, tokens, y_TN, stride, has_sdot);               \
+    }
+
+MK_DOTS_BY_FOUR(four, , 0)
 #define MK_PATH four
 #define MK_TARGET
 #define MK_LANES MK_LANES_OF_FOUR
 #include "path.inc"
+
+#if defined(MK_ARM64)
+#if defined(__clang__)
+#define MK_SDOT __attribute__((target("dotprod")))
+#else
+#define MK_SDOT __attribute__((target("arch=armv8.2-a+dotprod")))
+#endif
+MK_DOTS_BY_FOUR(sdot, MK_SDOT, 1)
+#define MK_PATH sdot
+#define MK_TARGET
+#define MK_LANES MK_LANES_OF_FOUR
+#include "path.inc"
+
+static int has_sdot(void)
+{
+#if defined(__ARM_FEATURE_DOTPROD)
+    return 1;
+#elif defined(__linux__)
+    return getauxval(AT_HWCAP) >> 20 & 1; /* HWCAP_ASIMDDP */
+#else
+    return 0;
+#endif
+}
+#endif
 
 #endif
 
@@ -542,12 +587,17 @@ static int available(named_path found[4])
 {
     int count = 0;
 #if defined(MK_X86)
+    unsigned a, b, c, d;
+    const int halves = __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C; /* not every compiler knows it by name */
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+    if (halves && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
         found[count++] = (named_path){"avx512-vnni", &path_avx512};
-    if (__builtin_cpu_supports("avx2"))
+    if (halves && __builtin_cpu_supports("avx2"))
         found[count++] = (named_path){"avx2", &path_avx2};
 #elif defined(MK_ARM64)
+    if (has_sdot())
+        found[count++] = (named_path){"neon-dotprod", &path_sdot};
     found[count++] = (named_path){"neon", &path_four};
 #elif defined(MK_WASM)
     found[count++] = (named_path){"wasm", &path_four};

@@ -30,7 +30,7 @@ static const char *fault(int code)
 {
     switch (code) {
     case MK_NO_MODEL: return "it is no kernel file";
-    case MK_NEWER: return "it was written by a newer minikin; upgrade with: pip install --upgrade minikin";
+    case MK_NEWER: return "it was written by a newer minikin";
     case MK_TRUNCATED: return "it is cut off or has something behind it";
     case MK_CHANGED: return "its checksum differs";
     default: return "its sections do not fit each other";
@@ -113,11 +113,13 @@ static void *room(scratch *s, size_t size)
     return (void *)(((uintptr_t)s->block + MK_ALIGN - 1) / MK_ALIGN * MK_ALIGN);
 }
 
-/* The UTF-8 of a str, lone surrogates read as question marks; *made is a reference to drop, or NULL. */
+/* The UTF-8 of a str, lone surrogates read as U+FFFD; *made is a reference to drop, or NULL. */
 static const char *utf8_of(PyObject *text, Py_ssize_t *size, PyObject **made)
 {
     const char *bytes;
-    char *encoded;
+    char *halves;
+    PyObject *encoded;
+    int little_endian = -1;
     *made = NULL;
     if (!PyUnicode_Check(text)) {
         PyErr_SetString(PyExc_TypeError, "a text must be a str");
@@ -127,10 +129,11 @@ static const char *utf8_of(PyObject *text, Py_ssize_t *size, PyObject **made)
     if (bytes)
         return bytes;
     PyErr_Clear();
-    *made = PyUnicode_AsEncodedString(text, "utf-8", "replace");
-    if (!*made || PyBytes_AsStringAndSize(*made, &encoded, size) < 0)
-        return NULL;
-    return encoded;
+    encoded = PyUnicode_AsEncodedString(text, "utf-16-le", "surrogatepass");
+    if (encoded && PyBytes_AsStringAndSize(encoded, &halves, size) == 0)
+        *made = PyUnicode_DecodeUTF16(halves, *size, "replace", &little_endian);
+    Py_XDECREF(encoded);
+    return *made ? PyUnicode_AsUTF8AndSize(*made, size) : NULL;
 }
 
 /* Read one item, a str or a tuple of two, into ids. */
@@ -260,6 +263,12 @@ static PyObject *model_classes(PyObject *self, void *unused)
     return PyLong_FromLong(((Model *)self)->model.classes);
 }
 
+static PyObject *model_pair(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(((Model *)self)->model.pair);
+}
+
 static PyObject *model_width(PyObject *self, void *unused)
 {
     (void)unused;
@@ -274,6 +283,7 @@ static PyMethodDef model_methods[] = {
 
 static PyGetSetDef model_values[] = {
     {"classes", model_classes, NULL, "number of labels", NULL},
+    {"pair", model_pair, NULL, "whether it reads pairs of texts", NULL},
     {"pooled_width", model_width, NULL, "width of the vectors that the classifier reads", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

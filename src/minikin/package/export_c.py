@@ -9,18 +9,21 @@ from typing import Final
 import numpy as np
 
 from minikin.base import atomic
-from minikin.package.export_source import KERNEL, Source, described, filled
+from minikin.package.export_source import KERNEL, Source, described, filled, starts_with
 
 SOURCES: Final = ("tokenizer.h", "kernel.h", "paths.h", "tokenizer.c", "paths.c", "model.c")
 FILES: Final = ("model.c", "model.h", "main.c", "README.md")
+MARK: Final = "Written by minikin; do not edit"
+"""Stands in the first line of model.c."""
+
 VIEW_BYTES: Final = 12 * 1024
 """More than the struct that points into the model takes; model.c has the compiler check it."""
 
 STACK_BYTES: Final = 16 * 1024
 """More than a call takes on every processor that is tested, compiled with -O1 or more."""
 
-CODE_KIB: Final = 128
-"""More than the code and its tables of Unicode take."""
+CODE_KIB: Final = 192
+"""More than the code and its tables of Unicode take, for one processor or for any of its kind, at up to -O3."""
 
 WORDS_IN_LINE: Final = 6
 INCLUDE: Final = re.compile(r'^#include "(.+)"\n', re.MULTILINE)
@@ -32,6 +35,11 @@ def write(source: Source, folder: Path) -> None:
     with atomic.folder(folder) as out:
         for name, text in files(source).items():
             (out / name).write_text(text, encoding="utf-8")
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a folder holds an earlier export."""
+    return starts_with(folder / "model.c", MARK)
 
 
 def files(source: Source) -> dict[str, str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import mmap
 import re
+import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,12 +15,16 @@ from typing import Any, Final
 
 from minikin.base import digest, manifest
 from minikin.base.errors import KinError, UserError
+from minikin.base.extras import extension
 from minikin.base.manifest import Manifest
 from minikin.package.kernel import ALIGN, GROUP, HEADER, KINDS, NAMES, SECTION, VERSION
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 KERNEL: Final = Path(__file__).parent.parent / "kernel"
 PLACE: Final = re.compile(r"\{\{ (\w+) \}\}")
+MARKED_BYTES: Final = 4096
+"""Where an export says that minikin wrote it."""
+
 QUERIES: Final = 16
 """MK_QUERIES of kernel/paths.h: queries that attention takes at a time."""
 
@@ -73,7 +79,13 @@ def _check(path: Path, source: Source) -> None:
     whole = len(data) >= HEADER.size and data[:8] == b"minikin\0"
     if not whole or zlib.crc32(data[16:]) != int.from_bytes(data[12:16], "little"):
         raise KinError(f"{path} is damaged. Copy the kin again, or build it again.")
-    memory = source.memory
+    try:
+        if (compiled := extension()) is not None:
+            with path.open("rb") as file:
+                compiled.Model(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        memory = source.memory
+    except (ValueError, LookupError, StopIteration, struct.error) as error:
+        raise KinError(f"{path} is damaged: {error}. Copy the kin again, or build it again.") from error
     if (memory.classes, memory.pair) != (len(labels), source.manifest.pair):
         raise KinError(f"{path} belongs to another kin. Copy the kin again, or build it again.")
 
@@ -133,6 +145,14 @@ def _up(value: int, step: int) -> int:
     return -(-value // step) * step
 
 
+def starts_with(path: Path, mark: str) -> bool:
+    """Whether a file has `mark` among its first bytes."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return mark.encode() in file.read(MARKED_BYTES)
+
+
 def filled(template: str, values: Mapping[str, Any]) -> str:
     """Put values where a template says `{{ name }}`. Raises ValueError unless places and values agree."""
     text = (TEMPLATES / template).read_text(encoding="utf-8")
@@ -143,5 +163,5 @@ def filled(template: str, values: Mapping[str, Any]) -> str:
 
 def described(source: Source) -> str:
     """The kin in one line of printable ASCII that can stand in any comment."""
-    plain = json.dumps(source.name)[1:-1].replace("*/", "* /").replace("?", ".")
+    plain = json.dumps(source.name)[1:-1].replace("*/", "* /").replace("/*", "/ *").replace("?", ".")
     return f"{plain} ({len(source.manifest.labels)} labels, {source.manifest.family}, {source.manifest.scheme})"

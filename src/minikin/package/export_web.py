@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from minikin.base import atomic
 from minikin.base.errors import MinikinError
-from minikin.package.export_source import KERNEL, TEMPLATES, Source, filled
+from minikin.package.export_source import KERNEL, TEMPLATES, Source, filled, starts_with
 
 FILES: Final = (
     "index.html",
@@ -28,6 +28,9 @@ FILES: Final = (
     "icon.svg",
     "manifest.webmanifest",
 )
+MARK: Final = '<meta name="generator" content="minikin">'
+"""Stands in the head of every page."""
+
 LOOK: Final = Path(__file__).parent.parent / "report" / "look.css"
 PAGE_POLICY: Final = (
     "default-src 'none'; script-src {script} 'wasm-unsafe-eval'; style-src {style}; connect-src 'none'; img-src data:; "
@@ -72,6 +75,11 @@ def page(source: Source) -> str:
         scripts=f"{_described(source)}\n{data}\n<script>{script}</script>",
         promise="The model is inside this page. It answers on this device, and the page can connect to nothing.",
     )
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a page, or a folder, is an earlier export."""
+    return starts_with(path / "index.html" if path.is_dir() else path, MARK)
 
 
 def write(source: Source, folder: Path) -> None:

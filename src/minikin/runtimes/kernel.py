@@ -17,7 +17,8 @@ from minikin.base.manifest import Manifest
 from minikin.base.types import Array
 
 SWITCH = "MINIKIN_INSTRUCTIONS"
-"""Environment variable that picks a set of instructions (scalar, avx2, avx512-vnni, neon), to try an older machine."""
+"""Environment variable that picks a set of instructions, to try an older machine: scalar, avx2, avx512-vnni, neon or
+neon-dotprod."""
 
 LEAST_PER_THREAD = 8
 """Fewer texts than this are not worth a thread of their own."""
@@ -34,7 +35,7 @@ class Engine:
         if compiled is None:
             raise KinError(
                 "This minikin was installed without its kernel: no C compiler was found. Install one, then run "
-                "pip install --force-reinstall --no-deps minikin; or use --engine onnx, which answers the same."
+                "pip install --force-reinstall --no-deps minikin; or use --engine onnx."
             )
         wanted = os.environ.get(SWITCH)
         if wanted and not compiled.use(wanted):
@@ -45,8 +46,12 @@ class Engine:
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self._model = compiled.Model(mapped)
         except (OSError, ValueError) as error:
-            raise KinError(f"The kernel can't open {path}: {error}. Copy the kin again, or build it again.") from error
-        if self._model.classes != len(manifest.labels):
+            newer = "newer" in str(error)
+            remedy = (
+                "Upgrade with: pip install --upgrade minikin" if newer else "Copy the kin again, or build it again."
+            )
+            raise KinError(f"The kernel can't open {path}: {error}. {remedy}") from error
+        if (self._model.classes, self._model.pair) != (len(manifest.labels), manifest.pair):
             raise KinError(f"{path} does not fit {folder / 'minikin.json'}. Build the kin again.")
         self.name = f"kernel ({compiled.instructions()})"
         self._pair = manifest.pair

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from minikin.base.errors import KinError, UserError
 from minikin.base.framing import framing_ids
+from minikin.base.joined import readable
 from minikin.base.types import Text
 
 WORDS: Final = re.compile(r"[A-Za-z0-9]+|[^A-Za-z0-9\s]")
@@ -58,8 +59,14 @@ class Tokenizer:
 
     def ids(self, text: str, limit: int) -> tuple[Ids, bool]:
         """Return ids of at most `limit` tokens, and whether the text had more."""
+        most = CHARACTERS_PER_TOKEN * (self.max_length + 16)
+        found = self._ids(text[:most], limit)
+        return found[:limit], len(found) > limit or len(text) > most
+
+    def _ids(self, text: str, limit: int) -> Ids:
+        """All ids of a text, or the first ones and at least one above the limit."""
         if not (self._fast and text.isascii()) or self._holds_reserved(text):
-            return self._slow_ids(text, limit)
+            return self._slow_ids(text)
         if not text.isprintable():
             text = text.translate(CONTROLS)
         if self._lower:
@@ -70,8 +77,8 @@ class Tokenizer:
             pieces = words.get(word)
             found += self._pieces(word) if pieces is None else pieces
             if len(found) > limit:
-                return found[:limit], True
-        return found, False
+                break
+        return found
 
     def _holds_reserved(self, text: str) -> bool:
         """Whether a special token is spelt out in the text; `tokenizers` turns it into its id."""
@@ -98,7 +105,7 @@ class Tokenizer:
             self._words[word] = result
         return result
 
-    def _slow_ids(self, text: str, limit: int) -> tuple[Ids, bool]:
+    def _slow_ids(self, text: str) -> Ids:
         if self._full is None:
             from tokenizers import Tokenizer as Full
 
@@ -106,10 +113,8 @@ class Tokenizer:
             full.no_padding()
             full.no_truncation()
             self._full = full
-        most = CHARACTERS_PER_TOKEN * (self.max_length + 16)
-        clean = text[:most].encode("utf-8", "replace").decode("utf-8")
-        found: Ids = self._full.encode(clean, add_special_tokens=False).ids
-        return found[:limit], len(found) > limit or len(text) > most
+        found: Ids = self._full.encode(readable(text), add_special_tokens=False).ids
+        return found
 
 
 def truncate_pair(first: Ids, second: Ids, limit: int) -> tuple[Ids, Ids]:

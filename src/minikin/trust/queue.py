@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from minikin.base.errors import QueueError
+from minikin.base.joined import readable
 from minikin.base.types import Text
 from minikin.trust.book import TABLES, Book
 from minikin.trust.store import Row, connect
@@ -223,4 +224,4 @@ def text_of(row: Row) -> Text:
 
 def _storable(text: str) -> str:
     """A text as a database takes it: without NUL, and with lone surrogates replaced."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode("utf-8")
+    return readable(text.replace("\0", "\N{REPLACEMENT CHARACTER}"))

@@ -5,14 +5,14 @@
 #include <stdio.h>
 #include <string.h>
 
-static int show(const char *first, const char *second)
+static int show(const char *first, size_t first_bytes, const char *second, size_t second_bytes)
 {
     float probabilities[MINIKIN_CLASSES];
 #if MINIKIN_PAIR
-    int label = minikin_classify_pair(first, strlen(first), second, strlen(second), probabilities);
+    int label = minikin_classify_pair(first, first_bytes, second, second_bytes, probabilities);
 #else
-    int label = minikin_classify(first, strlen(first), probabilities);
-    (void)second;
+    int label = minikin_classify(first, first_bytes, probabilities);
+    (void)second, (void)second_bytes;
 #endif
     if (label < 0) {
         fprintf(stderr, "no answer: code %d\n", label);
@@ -22,33 +22,35 @@ static int show(const char *first, const char *second)
     return 0;
 }
 
-/* One line without its end; what does not fit is left out. Returns 0 at the end of the input. */
-static int read_line(char *line, size_t room)
+/* One line without its end, which may hold any byte; what does not fit is left out. Returns its length, or -1 at the
+ * end of the input. */
+static long read_line(char *line, long room)
 {
-    size_t n = 0;
+    long n = 0;
     int c = getchar();
     if (c == EOF)
-        return 0;
+        return -1;
     for (; c != EOF && c != '\n'; c = getchar())
-        if (n + 1 < room)
+        if (n < room)
             line[n++] = (char)c;
-    line[n > 0 && line[n - 1] == '\r' ? n - 1 : n] = '\0';
-    return 1;
+    return n > 0 && line[n - 1] == '\r' ? n - 1 : n;
 }
 
 int main(int count, char **arguments)
 {
     static char line[1 << 16];
     int failed = 0;
-    for (int i = 1; i < count; i += 1 + MINIKIN_PAIR)
-        failed |= show(arguments[i], MINIKIN_PAIR && i + 1 < count ? arguments[i + 1] : "");
+    long n;
+    for (int i = 1; i < count; i += 1 + MINIKIN_PAIR) {
+        const char *second = MINIKIN_PAIR && i + 1 < count ? arguments[i + 1] : "";
+        failed |= show(arguments[i], strlen(arguments[i]), second, strlen(second));
+    }
     if (count > 1)
         return failed;
-    while (read_line(line, sizeof line)) {
-        char *tab = MINIKIN_PAIR ? strchr(line, '\t') : NULL;
-        if (tab)
-            *tab++ = '\0';
-        failed |= show(line, tab ? tab : "");
+    while ((n = read_line(line, (long)sizeof line)) >= 0) {
+        const char *end = line + n, *tab = MINIKIN_PAIR ? memchr(line, '\t', (size_t)n) : NULL;
+        const char *second = tab ? tab + 1 : end;
+        failed |= show(line, (size_t)((tab ? tab : end) - line), second, (size_t)(end - second));
     }
     return failed;
 }

@@ -1,7 +1,7 @@
 /* {{ title }}, exported by minikin. model.c holds the weights and the code; compile it with any C99 compiler that knows
  * GNU C (gcc, clang), for a little-endian processor. It needs nothing but memcpy and its kin from string.h.
  *
- * Memory, bounded and known now: {{ constant_kib }} KiB of constants (the model and the tables of Unicode),
+ * Memory, bounded and known now: {{ constant_kib }} KiB of constants (the model, the code, the tables of Unicode),
  * MINIKIN_STATIC_BYTES of static memory, MINIKIN_STACK_BYTES of stack. Nothing is allocated.
  * All calls share that static memory: make them from one thread at a time. */
 #ifndef MINIKIN_MODEL_H
