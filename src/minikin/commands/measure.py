@@ -127,6 +127,8 @@ def started(start: speed.ColdStart) -> str:
 
 def by_engines(folder: Path, wanted: str, known: Sequence[str], load: Callable[..., K]) -> dict[str, K]:
     """Load the kin by the engine that was asked for, or by all that can run it here, the usual one first."""
+    if wanted not in ("", "all", *known):
+        raise UserError(f"There is no engine {wanted!r}. Choose one of {', '.join(known)}, or all.")
     if wanted != "all":
         return {wanted or known[0]: load(folder, engine=wanted or None)}
     kins = {}
