@@ -8,6 +8,7 @@ import pytest
 from minikin.measure import writing
 from minikin.measure.writing import quoted
 
+
 def test_every_column_has_rouge_l_also_of_answers_that_were_not_written_here():
     # three words of three and of four are shared in order: F₁ = 6 / 7
     row = quoted(["Police the gunman!", "same"], ["police killed the gunman", "same"]).summary(0)

@@ -55,24 +55,30 @@ class Exam:
         """Answers that were not written here."""
         return self.judged(writing.quoted(answers, self.answers))
 
-    def people(self) -> Written:
-        """What people wrote, for how much of it repeats itself, or stands in the training texts."""
-        return self.judged(writing.quoted(self.answers, self.answers), given=[""] * len(self.answers))
+    def references(self) -> Written:
+        """What people wrote: how much of it repeats itself, stands in the training texts, is as the schema says."""
+        told = writing.quoted(self.answers, self.answers)
+        alone = {name: told.scores[name] for name in writing.ALONE}
+        return self._judged(replace(told, scores=alone), [""] * len(self.answers))
 
-    def judged(self, told: Written, given: Sequence[str] | None = None) -> Written:
-        """Add whether each text holds much of a training text that is not `given`, and is as the schema says.
+    def judged(self, told: Written) -> Written:
+        """Add whether each text holds much of a training text that neither prompt nor people's answer has.
 
-        Given are the prompt and people's answer, unless said otherwise. A text that goes on another is not held against
-        the rest of that, and takes as long as it may.
+        And whether it is as the schema says. A text that goes on another is not held against the rest of that, and
+        takes as long as it may.
         """
-        if given is None:
-            given = [f"{last(asked)} {answer}" for asked, answer in zip(self.prompts, self.answers, strict=True)]
-        scores = dict(told.scores) if self.answered else {name: told.scores[name] for name in writing.ALONE}
+        given = [f"{last(asked)} {answer}" for asked, answer in zip(self.prompts, self.answers, strict=True)]
+        if self.answered:
+            return self._judged(told, given)
+        alone = {name: told.scores[name] for name in writing.ALONE}
+        return self._judged(replace(told, scores=alone, latency_ms_N=np.zeros(0)), given)
+
+    def _judged(self, told: Written, given: Sequence[str]) -> Written:
         learnt = Plain(self.corpus.data.train.texts, self.corpus.kind)
-        scores["memorised"] = memorised(told.answers, given, learnt).astype(float)
+        scores = {**told.scores, "memorised": memorised(told.answers, given, learnt).astype(float)}
         if self.validate is not None:
             scores["schema_valid"] = np.array([self.validate(text) is None for text in told.answers], float)
-        return replace(told, scores=scores, latency_ms_N=told.latency_ms_N if self.answered else np.zeros(0))
+        return replace(told, scores=scores)
 
 
 def last(asked: Any) -> str:

@@ -144,10 +144,10 @@ def judged(
         found = everyone(build, told, asked, kin, teacher, alone, progress)
         same = parity(kin, student, corpus, build.recipe.gate.parity_texts)
         gate = verdict(build.recipe, found, same, agreement=told.agreement)
-        people, minus = asked.people(), compared(found, seed)
+        references, minus = asked.references(), compared(found, seed)
         build.notes += [AGREEMENT] if told.agreement else []
-        build.notes += [*notes(found, seed), *flaws(build.recipe, found["student"].written, people, seed)]
-        beside = {"people": people.summary(seed), "minus": minus, "parity": same}
+        build.notes += [*notes(found, seed), *flaws(build.recipe, found["student"].written, references, seed)]
+        beside = {"references": references.summary(seed), "minus": minus, "parity": same}
         said = {name: subject.written for name, subject in found.items()}
         more = {
             "kind": corpus.kind,
@@ -196,14 +196,14 @@ def verdict(
     return gates.verdict(recipe, rows, scores, quality, also, agreement=agreement)
 
 
-def flaws(recipe: Recipe, written: Written, people: Written, seed: int) -> list[str]:
-    """What should be known of loops and training texts where the recipe sets no limit: where people write fewer."""
+def flaws(recipe: Recipe, written: Written, references: Written, seed: int) -> list[str]:
+    """What should be known of loops and training texts where the recipe sets no limit: where the test has fewer."""
     said = []
     for name, key, words in FLAWS:
-        mine_N, theirs_N = written.scores[name], people.scores[name]
+        mine_N, theirs_N = written.scores[name], references.scores[name]
         low, _ = intervals.paired_interval(mine_N, theirs_N, seed=seed)
         if low > 0 and getattr(recipe.gate, key) is None:
-            said.append(f"{mine_N.mean():.1%} {words} ({theirs_N.mean():.1%} of what people wrote).")
+            said.append(f"{mine_N.mean():.1%} {words} ({theirs_N.mean():.1%} of the test's own texts).")
     return said
 
 
