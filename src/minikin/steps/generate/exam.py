@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -92,7 +93,8 @@ def exam(corpus: Corpus, validate: Validate | None) -> Exam:
         openings = [_opened(str(text)) for text in evenly(corpus.data.test.texts, CONTINUED)]
         return Exam(corpus, [opening for opening, _ in openings], [rest for _, rest in openings])
     asked, answers = prompts(corpus, corpus.data.test)
-    return Exam(corpus, asked[:MOST_PROMPTS], answers[:MOST_PROMPTS], validate)
+    # a good student writes what its teacher and people write
+    return Exam(corpus, asked[:MOST_PROMPTS], answers[:MOST_PROMPTS], validate and cache(validate))
 
 
 def _opened(text: str) -> tuple[str, str]:
