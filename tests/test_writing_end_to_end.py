@@ -265,6 +265,16 @@ def test_recipes_of_the_other_task_are_refused(tmp_path, change, words):
     assert not (tmp_path / "kin").exists()
 
 
+def test_a_file_that_is_no_schema_is_refused_before_training(tmp_path):
+    recipe = write_recipe(tmp_path)
+    (tmp_path / "schema.json").write_text('{"type": "no such type"}')
+    for command in (["check", str(recipe)], ["build", str(recipe), "-o", str(tmp_path / "kin"), "--quiet"]):
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == 2, done.output
+        assert "holds no JSON Schema" in " ".join(done.output.split())
+    assert not (tmp_path / "kin.run").exists()
+
+
 def test_too_small_a_budget_names_the_nearest(tmp_path):
     recipe = write_recipe(tmp_path)
     done = CliRunner().invoke(
