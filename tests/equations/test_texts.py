@@ -69,7 +69,11 @@ def test_chrf_by_hand():
         ("行きました行きました行きました行きました行きました", True),
         ("go\n\ngo  go\ngo go go go go go", True),
         ("", False),
+        ("".join(str(i) for i in range(80)) * 3, True),
+        ("".join(str(i) for i in range(200)) * 3, False),  # what is so long is no loop
+        ("ab" * 500_000 + "c", False),
     ],
+    ids=lambda value: str(value)[:20],
 )
 def test_a_loop_is_at_the_end_and_stands_three_times(text, ends):
     assert loops(text) is ends

@@ -68,6 +68,8 @@ def test_running_text_is_opened_before_a_space():
     assert [len(a) for a in asked.prompts[:4]] == [1, 1, 7, exams.OPENING]
     assert asked.prompts[4] == LONG[:195]
     assert asked.answers[4].startswith(" quick")
+    whole = exam(corpus(["t"], ["y" * 1_000_000], "text"), None)
+    assert (len(whole.prompts[0]), len(whole.answers[0])) == (exams.OPENING, exams.REST)
     told = asked.quoted([" and so on" * 5] * 5)
     assert told.summary(0).keys() == {
         f"{name}{end}" for name in ("looping", "repeated_4_grams", "memorised") for end in ("", "_interval")

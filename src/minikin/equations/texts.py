@@ -16,7 +16,7 @@ PIECE: Final = re.compile(rf"[^\W\d{UNSPACED}]+|\w|[^\w\s]")
 """A word, a digit, or a mark."""
 
 CHRF_ORDER, CHRF_BETA = 6, 2.0
-LOOP_TIMES, LOOP_CHARACTERS = 3, 24
+LOOP_TIMES, LOOP_CHARACTERS, LOOP_LONGEST = 3, 24, 200
 
 
 def rouge_l(answer: str, reference: str) -> float:
@@ -61,11 +61,12 @@ def chrf(answer: str, reference: str) -> float:
 def loops(text: str) -> bool:
     """Whether a text ends in a loop: at its end, something stands three times in a row or more, 24 characters in all.
 
-    Source: after Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration" (there: a phrase of two tokens or
-    more, three times). Counted in characters, it is the same for all tokenizers and scripts; white space counts as one.
+    What is longer than 200 characters is not looked for. Counted in characters, it is the same for all tokenizers and
+    scripts; white space counts as one. Source: after Holtzman et al. 2020, "The Curious Case of Neural Text
+    Degeneration" (there: a phrase of two tokens or more, three times).
     """
     text = " " + " ".join(text.split())
-    for period in range(1, len(text) // LOOP_TIMES + 1):
+    for period in range(1, min(LOOP_LONGEST, len(text) // LOOP_TIMES) + 1):
         tail = text[-max(LOOP_TIMES * period, LOOP_CHARACTERS) :]
         if len(tail) >= LOOP_CHARACTERS and tail[period:] == tail[:-period]:
             return True

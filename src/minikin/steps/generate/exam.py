@@ -26,6 +26,9 @@ CONTINUED: Final = 32
 OPENING: Final = 200
 """Characters of such a text that are given, or half of it."""
 
+REST: Final = 2000
+"""Characters after that which a continuation stands beside."""
+
 EXAMPLES: Final = 40
 SAMPLES: Final = 8
 
@@ -98,11 +101,11 @@ def exam(corpus: Corpus, validate: Validate | None) -> Exam:
 
 
 def _opened(text: str) -> tuple[str, str]:
-    """A text in two, before a space where there is one."""
+    """The beginning of a text, up to a space where there is one, and what comes then."""
     most = max(1, min(OPENING, len(text) // 2))
     at = text.rfind(" ", 1, most + 1)
     at = at if at > 0 else most
-    return text[:at], text[at:]
+    return text[:at], text[at : at + REST]
 
 
 def samples(asked: Exam, said: Mapping[str, Written], seed: int) -> list[dict[str, Any]]:

@@ -137,6 +137,7 @@ def judged(
         tried["mixes"],
         stamp,
         told.test,
+        build.recipe.data.json_schema and Path(build.recipe.data.json_schema).read_text(encoding="utf-8"),
     )
 
     def do(out: Path, _scratch: Path, progress: Progress) -> None:
