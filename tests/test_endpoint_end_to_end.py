@@ -160,6 +160,8 @@ def test_people_and_teacher_teach_together_and_what_is_invalid_is_left_out(tmp_p
     assert "big: 40 prompts to ask; at most about" in words
     told = json.loads((tmp_path / "kin" / "report.json").read_text())
     assert told["measurements"]["student_without_teacher"]["accuracy"] <= 1.0
+    assert told["measurements"]["teacher"]["schema_valid"] == 1.0
+    assert set(told["measurements"]["student"]["minus"]["teacher"]) >= {"accuracy", "chrf", "schema_valid", "looping"}
     assert told["data"]["counts"]["train"] > len(TRAIN) - 24
 
 

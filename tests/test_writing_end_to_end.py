@@ -27,7 +27,7 @@ WAYS = {
 }
 RECIPE = """\
 task: generate
-data: {{train: {train}, test: {test}, max_length: 48}}
+data: {{train: {train}, test: {test}, max_length: 48, json_schema: schema.json}}
 teacher: {{size: nano, epochs: 4, batch: 16}}
 student: {{size: pico, vocabulary: 320}}
 distil: {{epochs: 6, augment: 0}}
@@ -50,6 +50,7 @@ def rows() -> list[dict[str, str]]:
 def write_recipe(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     every = rows()
+    (folder / "schema.json").write_text(json.dumps({"properties": {"do": {"enum": list(WAYS)}}, "required": ["what"]}))
     for name, part in (("train", every[:200]), ("test", every[200:])):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
     path = folder / "recipe.yaml"
@@ -79,10 +80,45 @@ def test_the_folder_says_what_it_is_and_what_was_measured(built):
     assert manifest["gate"]["passed"]
     story = json.loads((built / "report.json").read_text())
     assert 0.9 < story["parity"]["perplexity_ratio"] < 1.1
+    assert story["parity"]["same_greedy_tokens"] > 0.9
+    assert 0 < story["parity"]["kl_nats"] < 0.05
     page = (built / "report.html").read_text(encoding="utf-8")
     assert "https://" not in page
     assert "src=" not in page
     assert (built / "Modelfile").read_text().startswith("FROM ./model.gguf")
+
+
+def test_every_figure_stands_beside_the_teachers_and_the_controls(built):
+    measured = json.loads((built / "minikin.json").read_text())["measurements"]
+    student, shares = measured["student"], ("accuracy", "rouge_l", "chrf", "schema_valid", "looping", "memorised")
+    for who in ("teacher", "student", "student_without_teacher", "tfidf"):
+        for name in shares:
+            low, high = measured[who][f"{name}_interval"]
+            assert 0 <= low <= measured[who][name] <= high <= 1
+    assert measured["tfidf"]["schema_valid"] == student["references"]["schema_valid"] == 1.0
+    assert "rouge_l" not in student["references"]
+    for who in ("teacher", "student_without_teacher", "tfidf"):
+        for name in (*shares, "bits_per_byte") if who != "tfidf" else shares:
+            pair = student["minus"][who][name]
+            assert pair["difference"] == pytest.approx(student[name] - measured[who][name])
+            assert pair["interval"][0] <= pair["difference"] <= pair["interval"][1]
+    # a token of this tokenizer is at least a byte, and an end of none follows each answer
+    assert 0 < student["bits_per_byte"] < 1.5 * np.log2(student["perplexity"])
+
+
+def test_samples_are_of_everyone_and_chosen_by_no_outcome(built):
+    story, kin = json.loads((built / "report.json").read_text()), minikin.load(built)
+    assert len(story["samples"]) == 8
+    gold = {row["prompt"]: row["completion"] for row in rows()}
+    for row in story["samples"]:
+        assert row.keys() == {"text", "truth", "teacher", "student", "student_without_teacher", "tfidf"}
+        assert row["truth"] == gold[row["text"]]
+        assert row["student"] == kin(row["text"]).text
+    chosen = np.sort(np.random.default_rng(0).permutation(40)[:8])
+    assert [row["text"] for row in story["samples"]] == [rows()[200 + i]["prompt"] for i in chosen]
+    page = (built / "report.html").read_text(encoding="utf-8").replace("&#34;", '"')
+    for words in ("Samples", "chrF", "Bits per byte", "Less teacher’s", story["samples"][0]["truth"]):
+        assert words in page
 
 
 def test_transformers_writes_the_same(built):
@@ -229,6 +265,16 @@ def test_recipes_of_the_other_task_are_refused(tmp_path, change, words):
     assert not (tmp_path / "kin").exists()
 
 
+def test_a_file_that_is_no_schema_is_refused_before_training(tmp_path):
+    recipe = write_recipe(tmp_path)
+    (tmp_path / "schema.json").write_text('{"type": "no such type"}')
+    for command in (["check", str(recipe)], ["build", str(recipe), "-o", str(tmp_path / "kin"), "--quiet"]):
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == 2, done.output
+        assert "holds no JSON Schema" in " ".join(done.output.split())
+    assert not (tmp_path / "kin.run").exists()
+
+
 def test_too_small_a_budget_names_the_nearest(tmp_path):
     recipe = write_recipe(tmp_path)
     done = CliRunner().invoke(
@@ -289,6 +335,7 @@ def test_running_text_a_budget_of_tokens_and_a_cut(tmp_path):
         (tmp_path / f"{name}.txt").write_text("\n<|endoftext|>\n".join(part), encoding="utf-8")
     recipe = write_recipe(tmp_path)
     text = RECIPE.format(train="train.txt", test="test.txt").replace("data: {", "data: {kind: text, ")
+    text = text.replace(", json_schema: schema.json", "")
     text = text.replace("epochs: 6, augment: 0", "tokens: 2000").replace("student: {size: pico,", "student: {CUT,")
     cut = "start: cut, layers: 2, hidden: 96, heads: 3, kv_heads: 1, feed_forward: 128"
     recipe.write_text(text.replace("CUT", cut), encoding="utf-8")
@@ -297,7 +344,17 @@ def test_running_text_a_budget_of_tokens_and_a_cut(tmp_path):
     config = json.loads((tmp_path / "kin" / "config.json").read_text())
     assert (config["num_hidden_layers"], config["intermediate_size"]) == (2, 128)
     measured = json.loads((tmp_path / "kin" / "minikin.json").read_text())["measurements"]
-    assert 1 <= measured["student"]["perplexity"] < 160
+    student = measured["student"]
+    assert 1 <= student["perplexity"] < 160
+    assert 0 < student["bits_per_byte"] < 8
+    assert student.keys() >= {"looping", "repeated_4_grams", "memorised", "references"}
+    assert not student.keys() & {"accuracy", "rouge_l", "latency_ms_p50"}
+    story = json.loads((tmp_path / "kin" / "report.json").read_text())
+    assert len(story["samples"]) == 8
+    for row in story["samples"]:
+        assert row.keys() == {"text", "truth", "teacher", "student", "student_without_teacher"}
+        assert row["text"] + row["truth"] in said[200:]
+    assert "bits" in (tmp_path / "kin" / "README.md").read_text(encoding="utf-8")
     (step,) = (tmp_path / "kin.run").glob("student-*/step.json")
     settings = next(p for p in json.loads(step.read_text())["inputs"]["parts"] if isinstance(p, dict) and "epochs" in p)
     assert settings["epochs"] == 1

@@ -82,3 +82,19 @@ def test_same_seed_same_interval():
 def test_bad_input_is_refused(call):
     with pytest.raises(ValueError, match=r"."):
         call()
+
+
+def test_the_interval_of_a_ratio_agrees_with_the_normal_approximation_and_pairs_examples():
+    rng = np.random.default_rng(5)
+    below = rng.uniform(5, 50, 400)
+    above = below * rng.normal(2.0, 0.5, 400)
+    ratio, (low, high) = intervals.ratio_interval(above, below, resamples=4000)
+    assert ratio == pytest.approx(above.sum() / below.sum())
+    half = 1.96 * np.std(above - ratio * below) / below.mean() / np.sqrt(400)
+    assert (low, high) == pytest.approx((ratio - half, ratio + half), abs=0.1 * half)
+    # what is common to both examples by example falls out of the difference; an example of no length does not count
+    above, below = np.append(above, 9.0), np.append(below, 0.0)
+    gap, (low, high) = intervals.ratio_interval(above + 0.25 * below, below, minus=(above, below))
+    assert (gap, low, high) == pytest.approx((0.25, 0.25, 0.25))
+    with pytest.raises(ValueError, match="at least one"):
+        intervals.ratio_interval(above[-1:], below[-1:])

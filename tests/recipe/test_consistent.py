@@ -84,6 +84,10 @@ FOUND = {"task": "generate"}
         ({"distil": {"on_policy": 0.5}}, "distil.on_policy: is of the task generate"),
         ({"train": {"adapter": {}}}, "train.adapter: is of the task generate"),
         ({"train": {"checkpointing": True}}, "train.checkpointing: is of the task generate"),
+        ({"data": {"train": "t", "json_schema": "s.json"}}, "data.json_schema: is of the task generate"),
+        ({"gate": {"max_looping": 0.0}}, "gate.max_looping: is of the task generate"),
+        ({"gate": {"max_memorised": 0.1}}, "gate.max_memorised: is of the task generate"),
+        (FOUND | {"data": {"train": "t", "json_schema": "s.json", "kind": "text"}}, "data.json_schema: is of answers"),
         (FOUND | {"student": {"model": "m", "start": "grown"}}, "student.start: a grown student has new weights"),
         (FOUND | {"student": {"model": "m", "layers": 2}}, "student.layers: student.model has its own"),
         (GROWN | {"train": {"adapter": {}}}, "train.adapter: learns beside trained weights"),
@@ -106,6 +110,7 @@ def test_what_decoders_cannot_combine_is_refused(sections: dict[str, Any], words
         {"train": {"adapter": {}}},
         {"distil": {"on_policy": 0.5, "objectives": [{"name": "kl", "temperature": 1}, {"name": "hidden"}]}},
         GROWN | {"distil": {"on_policy": 1}},
+        {"data": {"train": "t", "json_schema": "s.json"}, "gate": {"max_looping": 0.0, "max_memorised": 0.01}},
         {"student": {"model": "m"}, "distil": {"objectives": [{"name": "uld"}, {"name": "gold"}]}},
     ],
 )

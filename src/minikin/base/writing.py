@@ -161,6 +161,10 @@ class Generator(Protocol):
         """Return the ids of a text as a prompt has them; special tokens inside the text are plain characters."""
         ...
 
+    def spelled(self, token: int) -> bytes:
+        """Return the bytes of a token inside a text; nothing for special ones."""
+        ...
+
     def stream(self, prompt: str | Sequence[int], how: Decoding = ...) -> Stream:
         """Begin to write on from a prompt, given as text or as ids."""
         ...

@@ -85,7 +85,7 @@ def read(
         elif bag.fatals == before:
             bag.fatal("no-rows", f"{role}: {source} has no row that can be used")
     bag.raise_if_fatal()
-    compared = {role: Side(_Plain(s.texts, kind), s.codes_N, s.rows_N, s.hashes_N) for role, s in sides.items()}
+    compared = {role: Side(Plain(s.texts, kind), s.codes_N, s.rows_N, s.hashes_N) for role, s in sides.items()}
     kept = keep_apart(compared, bag, seed, lambda share, words: progress(0.4 + 0.5 * share, words), conflicts="all")
     splits = {role: _split(side, kept.indices[role]) for role, side in sides.items()}
     groups_N = _together(kept.clusters_N, splits["train"].rows_N)
@@ -217,7 +217,7 @@ def _keys(text: tuple[str, ...], kind: Kind) -> tuple[int, int]:
     return hash64("\n".join(message["content"] for message in said)), hash64(last) >> 1
 
 
-class _Plain(Sequence[Text]):
+class Plain(Sequence[str]):
     """Examples as running text, for comparing: what is said, without the JSON around it."""
 
     def __init__(self, texts: Sequence[Text], kind: Kind) -> None:
@@ -226,10 +226,10 @@ class _Plain(Sequence[Text]):
     def __len__(self) -> int:
         return len(self._texts)
 
-    def __getitem__(self, i: int) -> Text:  # type: ignore[override]
+    def __getitem__(self, i: int) -> str:  # type: ignore[override]
         text = self._texts[i]
         if self._kind == "text":
-            return text
+            return str(text)
         return "\n".join(message["content"] for message in messages(text, self._kind))
 
 

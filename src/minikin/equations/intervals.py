@@ -47,6 +47,31 @@ def paired_interval(a_N: Array, b_N: Array, *, level: float = 0.95, resamples: i
     return _bootstrap(difference_N, level, resamples, seed)
 
 
+def ratio_interval(
+    above_N: Array,
+    below_N: Array,
+    *,
+    minus: tuple[Array, Array] | None = None,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, Interval]:
+    """Σ above / Σ below, less that of `minus` on the same examples if given, and its percentile bootstrap interval.
+
+    Of perplexities and bits per byte, whose examples are of unequal length. Raises ValueError where nothing is below.
+    """
+    pairs = [(above_N, below_N)] if minus is None else [(above_N, below_N), minus]
+    counted_N = np.logical_and.reduce([below > 0 for _, below in pairs])
+    pairs = [(above[counted_N], below[counted_N]) for above, below in pairs]
+    _some(pairs[0][0], resamples)
+    draws_RN = np.random.default_rng(seed).integers(counted_N.sum(), size=(resamples, counted_N.sum()))
+    ratios = [above.sum() / below.sum() for above, below in pairs]
+    ratios_R = [above[draws_RN].sum(1) / below[draws_RN].sum(1) for above, below in pairs]
+    if minus is None:
+        return float(ratios[0]), _percentiles(ratios_R[0], level)
+    return float(ratios[0] - ratios[1]), _percentiles(ratios_R[0] - ratios_R[1], level)
+
+
 def macro_f1_interval(confusion_TC: Array, *, level: float = 0.95, resamples: int = 1000, seed: int = 0) -> Interval:
     """Percentile bootstrap interval of the macro-F1 of `metrics.confusion` counts."""
     n_K = confusion_TC[confusion_TC > 0]

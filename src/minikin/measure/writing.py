@@ -1,12 +1,12 @@
-"""How well something writes: exact answers and the likelihood of people's answers, with intervals, and how fast."""
+"""How well something writes: its answers beside people's, and how likely it finds these, with intervals; how fast."""
 
 from __future__ import annotations
 
-import re
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -14,8 +14,10 @@ from minikin.base.types import Array, Progress, no_progress
 from minikin.base.writing import Completion
 from minikin.equations import intervals
 from minikin.equations.metrics import same
+from minikin.equations.texts import chrf, loops, repeated_4_grams, rouge_l
 from minikin.measure.speed import Cores
 
+LN_2: Final = math.log(2)
 PROMPTS_AT_ONCE = 128
 """Prompts whose similarities to all that is known are held together."""
 
@@ -28,13 +30,19 @@ class Writes(Protocol):
         ...
 
 
+ALIKE: Final[Mapping[str, Callable[[str, str], float]]] = {"accuracy": same, "rouge_l": rouge_l, "chrf": chrf}
+"""What is said of an answer beside people's; `accuracy` is exactness, as the classifiers' tables have it."""
+
+ALONE: Final[Mapping[str, Callable[[str], float]]] = {"looping": loops, "repeated_4_grams": repeated_4_grams}
+"""What is said of a text alone."""
+
+
 @dataclass(frozen=True)
 class Written:
-    """What was written to N prompts, which of it is exact, how much of it is shared, and how long each answer took."""
+    """What was written to N prompts, what is said of each text (N,), and how long each took."""
 
     answers: tuple[str, ...]
-    exact_N: Array
-    rouge_l_N: Array
+    scores: Mapping[str, Array]
     latency_ms_N: Array
     prefill_tokens_per_s: float
     decode_tokens_per_s: float
@@ -42,18 +50,21 @@ class Written:
     core_share: float = 1.0
     """CPU time over the time that all answers took; less than 1 when other work had the cores."""
 
+    @property
+    def exact_N(self) -> Array:
+        """Which answers are exact."""
+        return self.scores["accuracy"]
+
     def summary(self, seed: int) -> dict[str, Any]:
-        """Plain values; `accuracy` is the share of exact answers, as the classifiers' tables have it."""
-        right = {
-            "accuracy": float(self.exact_N.mean()),
-            "accuracy_interval": list(intervals.mean_interval(self.exact_N, seed=seed)),
-            "rouge_l": float(self.rouge_l_N.mean()),
-            "rouge_l_interval": list(intervals.mean_interval(self.rouge_l_N, seed=seed)),
-        }
+        """Plain values: of each score the mean with its 95 % interval, and the speed where it is known."""
+        row: dict[str, Any] = {}
+        for name, score_N in self.scores.items():
+            row[name] = float(score_N.mean())
+            row[f"{name}_interval"] = list(intervals.mean_interval(score_N, seed=seed))
         if not len(self.latency_ms_N):
-            return right
+            return row
         return {
-            **right,
+            **row,
             "latency_ms_p50": float(np.percentile(self.latency_ms_N, 50)),
             "latency_ms_p95": float(np.percentile(self.latency_ms_N, 95)),
             "prefill_tokens_per_s": self.prefill_tokens_per_s,
@@ -78,7 +89,7 @@ def written(
     texts, timings = tuple(c.text for c in completions), [c.timing for c in completions]
     return Written(
         texts,
-        *_right(texts, references),
+        said_of(texts, references),
         np.array(took),
         _rate(sum(t.read for t in timings), sum(t.prefill_s for t in timings)),
         _rate(sum(max(0, t.written - 1) for t in timings), sum(t.decode_s for t in timings)),
@@ -89,68 +100,86 @@ def written(
 
 def quoted(answers: Sequence[str], references: Sequence[str]) -> Written:
     """Answers that were not written here, compared with people's: nothing is known of their speed."""
-    return Written(tuple(answers), *_right(answers, references), np.zeros(0), 0.0, 0.0, 0.0)
+    return Written(tuple(answers), said_of(answers, references), np.zeros(0), 0.0, 0.0, 0.0)
 
 
-def _right(answers: Sequence[str], references: Sequence[str]) -> tuple[Array, Array]:
-    both = list(zip(answers, references, strict=True))
-    return np.array([same(*pair) for pair in both], float), np.array([rouge_l(*pair) for pair in both], float)
+def said_of(texts: Sequence[str], references: Sequence[str]) -> dict[str, Array]:
+    """Each score of N texts (N,) beside people's."""
+    both = list(zip(texts, references, strict=True))
+    beside = {name: np.array([score(*pair) for pair in both], float) for name, score in ALIKE.items()}
+    return beside | {name: np.array([score(text) for text in texts], float) for name, score in ALONE.items()}
 
 
-def rouge_l(answer: str, reference: str) -> float:
-    """F₁ of the longest common subsequence of words, without regard to case (ROUGE-L, Lin 2004, equations 2 to 4).
-
-    The subsequence is found bit-parallel (Hyyrö 2004): a zero in `left` is a word of the answer that is in it.
-    """
-    ours, theirs = (re.findall(r"\w+", text.casefold()) for text in (answer, reference))
-    if not ours or not theirs:
-        return float(ours == theirs)
-    at: dict[str, int] = {}
-    for i, word in enumerate(ours):
-        at[word] = at.get(word, 0) | 1 << i
-    whole = left = (1 << len(ours)) - 1
-    for word in theirs:
-        taken = left & at.get(word, 0)
-        left = ((left + taken) | (left - taken)) & whole
-    return 2 * (len(ours) - left.bit_count()) / (len(ours) + len(theirs))
+def differences(ours: Written, theirs: Written, seed: int) -> dict[str, Any]:
+    """Of each score that both have: our mean minus theirs on the same prompts, with its paired interval."""
+    found: dict[str, Any] = {}
+    for name in (name for name in ours.scores if name in theirs.scores):
+        mine_N, its_N = ours.scores[name], theirs.scores[name]
+        interval = intervals.paired_interval(mine_N, its_N, seed=seed)
+        found[name] = {"difference": float(mine_N.mean() - its_N.mean()), "interval": list(interval)}
+    return found
 
 
 def _rate(tokens: int, seconds: float) -> float:
     return tokens / seconds if seconds > 0 else 0.0
 
 
-def perplexity(
+@dataclass(frozen=True)
+class Likelihood:
+    """What D documents cost: nats of their learnt tokens, how many those are, and how many bytes of text (D,)."""
+
+    nats_D: Array
+    tokens_D: Array
+    bytes_D: Array
+
+    def summary(self, seed: int) -> dict[str, Any]:
+        """Perplexity of the tokens, and bits for each byte of text, which tokenizers can be compared by.
+
+        Both with a 95 % bootstrap interval over documents.
+        """
+        nats, per_token = intervals.ratio_interval(self.nats_D, self.tokens_D, seed=seed)
+        bits, per_byte = intervals.ratio_interval(self.nats_D / LN_2, self.bytes_D, seed=seed)
+        return {
+            "perplexity": math.exp(nats),
+            "perplexity_interval": [math.exp(v) for v in per_token],
+            "bits_per_byte": bits,
+            "bits_per_byte_interval": list(per_byte),
+        }
+
+    def difference(self, other: Likelihood, seed: int) -> dict[str, Any]:
+        """Bits per byte minus those of `other` on the same documents, with a paired interval."""
+        ours, theirs = ((one.nats_D / LN_2, one.bytes_D) for one in (self, other))
+        bits, interval = intervals.ratio_interval(*ours, minus=theirs, seed=seed)
+        return {"bits_per_byte": {"difference": bits, "interval": list(interval)}}
+
+
+def likelihood(
     logprobs: Callable[[Sequence[int]], Array],
+    spelled: Callable[[int], bytes],
     documents: Sequence[Array],
     learnt: Sequence[Array],
-    seed: int,
     context: int,
-) -> dict[str, Any]:
-    """Perplexity of the learnt tokens of D documents, with a 95 % bootstrap interval over documents.
+) -> Likelihood:
+    """How likely the learnt tokens of D documents are.
 
-    `logprobs` gives the natural log-probability (T - 1,) of each token of a text after its first. What is longer than
-    `context` tokens is read in parts of that length, each of which starts anew, as in training.
+    `logprobs` gives the natural log-probability (T - 1,) of each token of a text after its first, `spelled` the bytes
+    of a token. What is longer than `context` tokens is read in parts of that length, each of which starts anew, as in
+    training, and whose first token does not count.
     """
-    found = [_nats(logprobs, ids_T, learnt_T, context) for ids_T, learnt_T in zip(documents, learnt, strict=True)]
-    nats, counts = np.array([f for f in found if f[1]]).reshape(-1, 2).T
-    draws = np.random.default_rng(seed).integers(len(nats), size=(1000, len(nats)))
-    spread = np.exp(nats[draws].sum(1) / counts[draws].sum(1))
-    return {
-        "perplexity": float(np.exp(nats.sum() / counts.sum())),
-        "perplexity_interval": [float(v) for v in np.quantile(spread, [0.025, 0.975])],
-    }
-
-
-def _nats(logprobs: Callable[[Sequence[int]], Array], ids_T: Array, learnt_T: Array, context: int) -> tuple[float, int]:
-    """Minus the log-probability of a document's learnt tokens, and how many they are."""
-    nats, count = 0.0, 0
-    for start in range(0, len(ids_T), context):
-        part = slice(start, start + context)
-        wanted_T = np.asarray(learnt_T[part])[1:]
-        if wanted_T.any():
-            nats -= float(np.asarray(logprobs([int(i) for i in ids_T[part]]))[wanted_T].sum())
-            count += int(wanted_T.sum())
-    return nats, count
+    sizes: dict[int, int] = {}
+    found = np.zeros((len(documents), 3))
+    for d, (ids_T, learnt_T) in enumerate(zip(documents, learnt, strict=True)):
+        for start in range(0, len(ids_T), context):
+            part = slice(start, start + context)
+            wanted_T = np.asarray(learnt_T[part])[1:]
+            if not wanted_T.any():
+                continue
+            ids = [int(i) for i in ids_T[part]]
+            counted = [token for token, wanted in zip(ids[1:], wanted_T, strict=True) if wanted]
+            sizes |= {token: len(spelled(token)) for token in set(counted) - sizes.keys()}
+            nats = -float(np.asarray(logprobs(ids))[wanted_T].sum())
+            found[d] += nats, len(counted), sum(sizes[token] for token in counted)
+    return Likelihood(*found.T)
 
 
 class Nearest:

@@ -97,8 +97,6 @@ def _teacher(recipe: Recipe) -> Iterator[Contradiction]:
     if teacher is not None and teacher.endpoint is not None:
         yield from _endpoint(recipe, teacher)
         return
-    if recipe.data.json_schema is not None:
-        yield "data.json_schema", "is what the answers of a teacher.endpoint are checked by, and there is none"
     if teacher is not None:
         yield from _model(teacher, writes=recipe.task == "generate")
         return
@@ -227,7 +225,10 @@ def _no_decoder(recipe: Recipe) -> Iterator[Contradiction]:
     """Settings that classifiers do not have."""
     given = {
         "student.model": recipe.student.model,
+        "data.json_schema": recipe.data.json_schema,
         "distil.on_policy": recipe.distil.on_policy,
+        "gate.max_looping": recipe.gate.max_looping is not None,
+        "gate.max_memorised": recipe.gate.max_memorised is not None,
         "train.adapter": recipe.train.adapter,
         "train.checkpointing": recipe.train.checkpointing,
     }
@@ -235,8 +236,10 @@ def _no_decoder(recipe: Recipe) -> Iterator[Contradiction]:
 
 
 def _decoder(recipe: Recipe) -> Iterator[Contradiction]:
-    """A student's own checkpoint, adapters, and a teacher that is there while the student learns."""
+    """Answers' schema, a student's own checkpoint, adapters, and a teacher that is there while the student learns."""
     student, teacher = recipe.student, recipe.teacher
+    if recipe.data.json_schema is not None and recipe.data.kind == "text":
+        yield "data.json_schema", "is of answers, and running text has none; leave it out"
     here = teacher if teacher and not teacher.endpoint else None
     if student.model:
         if student.start == "grown":

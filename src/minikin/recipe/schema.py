@@ -72,7 +72,7 @@ class DataSpec(Section):
     json_schema: str | None = Field(
         default=None,
         min_length=1,
-        description="generate: file of a JSON Schema that an endpoint's answers must satisfy",
+        description="generate: file of a JSON Schema that answers should satisfy; an endpoint's must",
     )
     max_length: int = Field(
         default=64,
@@ -327,6 +327,15 @@ class GateSpec(Section):
         description="Share of these texts whose answer may differ; generate: by how much the perplexity may",
     )
     new_tokens: int = Field(default=128, ge=1, le=8192, description="generate: longest answer in tokens")
+    max_looping: float | None = Field(
+        default=None, ge=0, le=1, description="generate: share of written texts that may end in a loop; absent: told"
+    )
+    max_memorised: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="generate: share of written texts that may hold 200 characters of a training text; absent: told",
+    )
 
 
 class Recipe(Section):

@@ -184,14 +184,15 @@ def _table(story: Mapping[str, Any]) -> str:
 def per_gate(story: Mapping[str, Any]) -> str:
     """The gate's answer, and the paired differences."""
     lines = []
+    lexical = "the nearest prompt's answer" if story.get("task") == "generate" else "TF-IDF"
     passed = story.get("passed")
     if passed is not None:
         reasons = [flat(str(r)) for r in story.get("reasons") or part(story, "gate", "reasons") or ()]
         lines.append(f"- Gate: {'passed' if passed else 'failed'}{': ' + '; '.join(reasons) if reasons else ''}")
     gap = number(part(story, "gate", "gap_closed"))
     if gap is not None:
-        lines.append(f"- Share of the gap from TF-IDF to the teacher that is closed: {words.percent(gap, 0)}")
-    names = {"teacher": "the teacher", "student_without_teacher": "the same student without it", "tfidf": "TF-IDF"}
+        lines.append(f"- Share of the gap from {lexical} to the teacher that is closed: {words.percent(gap, 0)}")
+    names = {"teacher": "the teacher", "student_without_teacher": "the same student without it", "tfidf": lexical}
     for who, title in names.items():
         pair = part(story, "paired", who)
         if isinstance(pair, Mapping) and number(pair.get("difference")) is not None:

@@ -8,14 +8,16 @@ from typing import Any
 from minikin.report import words
 from minikin.report.card import ROWS as WHO
 from minikin.report.card import about_teacher, flat, front_matter, interval, side_by_side, whole
-from minikin.report.words import Columns, part
+from minikin.report.words import Columns, number, part
 
 ROWS = {**WHO, "tfidf": "Answer of the nearest prompt"}
 COLUMNS: Columns = (
     ("exact", "accuracy", words.percent),
     ("95 % interval", "accuracy_interval", interval),
     ("ROUGE-L", "rouge_l", words.percent),
+    ("chrF", "chrf", words.percent),
     ("perplexity", "perplexity", words.significant),
+    ("bits/byte", "bits_per_byte", words.significant),
     ("size", "size_mib", words.mib),
     ("p50", "latency_ms_p50", words.ms),
     ("tokens/s", "decode_tokens_per_s", words.significant),
@@ -68,16 +70,29 @@ def _table(story: Mapping[str, Any]) -> str:
     whose = "the teacher's" if story.get("agreement") else "people's"
     how = (
         f"Exact: the same JSON value as {whose} answer, or the same text. ROUGE-L: the share of words in common, in "
-        f"order. Perplexity is of {whose} answers. This model as the packaged file answers in llama.cpp, one prompt at "
-        "a time, one thread"
+        f"order; chrF, of runs of characters. Perplexity and bits per byte are of {whose} answers. This model as the "
+        "packaged file answers in llama.cpp, one prompt at a time, one thread"
     )
     return side_by_side(story, ROWS, COLUMNS, how)
+
+
+def _flaws(story: Mapping[str, Any]) -> list[str]:
+    """How much of what it wrote for the test repeats itself, or stands in the training texts."""
+    student = part(story, "measurements", "student") or {}
+    if number(student.get("looping")) is None:
+        return []
+    looping, memorised = words.percent(student["looping"]), words.percent(student.get("memorised"))
+    return [
+        f"- Of what it wrote for the test, {looping} ends in a loop, and {memorised} holds 200 characters or more of a "
+        "training text that neither the prompt nor the reference has."
+    ]
 
 
 def _limits(story: Mapping[str, Any]) -> str:
     alone = "- Nobody wrote answers to the test prompts: the figures are agreement with the teacher, not correctness."
     lines = [
         *([alone] if story.get("agreement") else []),
+        *_flaws(story),
         "- It writes what looks like its training answers, also to prompts that are unlike any of them: check what "
         "it writes before acting on it, or bind it with a JSON Schema.",
         "- The figures hold for prompts like those of the test split; other domains and languages were not measured.",

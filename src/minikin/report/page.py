@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from minikin.base.extras import need
-from minikin.report import certified, charts, sections, words
+from minikin.report import certified, charts, sections, words, written
 from minikin.report.sections import LATENCY, SIZE
 from minikin.report.words import number, part
 
@@ -34,6 +34,8 @@ def page(story: Mapping[str, Any]) -> str:
         "front": sections.front(story),
         "stages": sections.stages(story),
         "classes": sections.classes(story),
+        "written": written.figures(story),
+        "samples": written.samples(story),
         "parted": sections.parted(story),
         "certified": certified.section(story["certificate"]) if part(story, "certificate") else None,
         "data": part(story, "data") or {},

@@ -182,11 +182,11 @@ def parted(story: Mapping[str, Any]) -> list[dict[str, Any]]:
     for row in part(story, "differences") or []:
         truth, teacher, student = row.get("truth"), row.get("teacher"), row.get("student")
         text = row.get("text")
-        sides = [str(t) for t in text] if isinstance(text, list | tuple) else [str(text)]
+        sides = text if isinstance(text, list | tuple) else [text]
         which = 0 if teacher == truth else 1 if student == truth else 2
         list(groups.values())[which].append(
             {
-                "sides": [t if len(t) <= LONGEST_TEXT else t[:LONGEST_TEXT] + " …" for t in sides],
+                "sides": [clipped(t) for t in sides],
                 "truth": truth if truth is not None else words.NONE,
                 "teacher": teacher,
                 "student": student,
@@ -204,6 +204,12 @@ def parted(story: Mapping[str, Any]) -> list[dict[str, Any]]:
         for title, rows in groups.items()
         if rows
     ]
+
+
+def clipped(text: Any) -> str:
+    """A text, or its beginning."""
+    whole = str(text)
+    return whole if len(whole) <= LONGEST_TEXT else whole[:LONGEST_TEXT] + " …"
 
 
 def making(story: Mapping[str, Any]) -> dict[str, Any]:

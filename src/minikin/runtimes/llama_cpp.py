@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import threading
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Many
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,7 @@ from minikin.base.errors import KinError, MinikinError
 from minikin.base.llama import library
 from minikin.base.types import Array
 from minikin.runtimes.grammar import SPECIAL, Grammar, Grammars
-from minikin.runtimes.llama_sequences import Sequence, Sequences
+from minikin.runtimes.llama_sequences import BATCH, Sequence, Sequences
 from minikin.runtimes.writing import Writer
 
 PIECE_BYTES: Final = 256
@@ -130,6 +130,15 @@ class LlamaCpp(Writer):
         session = LlamaCpp.session(self)
         try:
             return session.scores(ids)
+        finally:
+            session.close()
+
+    def distributions(self, ids: Many[int]) -> Iterator[Array]:
+        """Read a text, and yield the logits (T, V) after each of its tokens, a batch of tokens at a time."""
+        session = LlamaCpp.session(self)
+        try:
+            for start in range(0, len(ids), BATCH):
+                yield session.follow(ids[start : start + BATCH])
         finally:
             session.close()
 

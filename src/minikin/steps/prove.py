@@ -128,7 +128,7 @@ def verdict(
     )
     rows = {name: subject.row() for name, subject in found.items()}
     scores = {name: subject.quality.accuracy for name, subject in found.items()}
-    return gates.verdict(recipe, rows, scores, "accuracy", apart if flips > most else "", memory_mib=memory_mib)
+    return gates.verdict(recipe, rows, scores, "accuracy", [apart] if flips > most else [], memory_mib=memory_mib)
 
 
 def notes(found: Mapping[str, Subject], labels_N: Array, seed: int) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from minikin.base.types import Data
@@ -32,15 +32,15 @@ def verdict(
     rows: Rows,
     scores: Mapping[str, float],
     quality: str,
-    apart: str,
+    also: Sequence[str],
     *,
     memory_mib: float | None = None,
     agreement: bool = False,
 ) -> dict[str, Any]:
     """Pass or fail against the recipe, with the reasons and what came nearest.
 
-    `scores` are what `quality` names, of each of `rows`; `apart` says how the shipped file answers otherwise than the
-    trained model, if it does too often. With `agreement` the scores are agreement with the teacher.
+    `scores` are what `quality` names, of each of `rows`; `also` are reasons that one task alone has, such as a shipped
+    file that answers otherwise than the trained model. With `agreement` the scores are agreement with the teacher.
     """
     student, budget = rows["student"], recipe.budget
     limits = (
@@ -67,13 +67,14 @@ def verdict(
         reasons.append(
             f"it gives the teacher's answer to {mine:.1%} of the test, the recipe asks for {budget.keep:.1%}"
         )
+    reasons += also
     return {
-        "passed": not reasons and not apart,
+        "passed": not reasons,
         "retention": retention,
         "gap_closed": gap,
         "size_ratio": _ratio(rows, "size_mib"),
         "speed_ratio": _ratio(rows, "latency_ms_p50"),
-        "reasons": [*reasons, apart] if apart else reasons,
+        "reasons": reasons,
     }
 
 

@@ -63,12 +63,12 @@ def told(build: Build, corpus: Corpus) -> Told:
     Raises TeacherError for what the endpoint lacks, refuses or would cost too much, and DataError when too few of its
     answers can be used.
     """
-    spec = build.recipe.teacher
+    spec, validate = build.recipe.teacher, validator(build.recipe.data.json_schema)
     if spec is None or spec.endpoint is None:
         return Told(corpus)
     for module in ("gguf", "xllamacpp"):  # what the build needs later is looked for before anything is paid for
         need(module, "gguf")
-    endpoint, validate = _endpoint(build, spec), validator(build.recipe.data.json_schema)
+    endpoint = _endpoint(build, spec)
     questions = asked(corpus, spec.system)
     build.stages.say(sentence(spec, endpoint.forecast([q.chat for q in questions])))
     with build.stages.stage("teacher", f"asking {spec.model} about {len(questions):,} prompts") as progress:
@@ -162,9 +162,9 @@ def sentence(spec: TeacherSpec, forecast: Forecast) -> str:
 def foreseen(build: Build, corpus: Corpus) -> tuple[Corpus, str]:
     """For a check: a corpus in which prompts stand in for answers, and what asking would take. Nothing is sent."""
     spec = build.recipe.teacher
+    validator(build.recipe.data.json_schema)
     if spec is None or spec.endpoint is None:
         return corpus, ""
-    validator(build.recipe.data.json_schema)
     questions = asked(corpus, spec.system)
     words = sentence(spec, _endpoint(build, spec).forecast([q.chat for q in questions]))
     answers = {(q.role, q.at): str(q.chat[-1]["content"]) for q in questions}

@@ -8,58 +8,68 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-import torch
-
 from minikin.base import atomic, digest, machine
 from minikin.base.types import Progress, Student
-from minikin.data.generate import Corpus
 from minikin.equations import intervals
-from minikin.feed.causal import model_of
 from minikin.measure import writing
-from minikin.measure.writing import Nearest, Written
+from minikin.measure.compare import paired_right
+from minikin.measure.memorised import RUN
+from minikin.measure.writing import Likelihood, Nearest, Written
 from minikin.recipe.read import dump
 from minikin.recipe.schema import Recipe
 from minikin.runtimes.author import Author
 from minikin.steps import verdict as gates
 from minikin.steps.context import Build
-from minikin.steps.generate.ask import MOST_PROMPTS, Told
+from minikin.steps.generate.ask import MOST_PROMPTS, Told, validator
+from minikin.steps.generate.exam import Exam, exam, samples, wrong
 from minikin.steps.generate.material import prompts
+from minikin.steps.generate.parity import parity
 from minikin.steps.generate.ship import likelihood, packaged_aside
 
-EXAMPLES: Final = 40
 AGREEMENT: Final = "The test has no people's answers: its figures are agreement with the teacher, not correctness."
+COMPARED: Final = ("teacher", "student_without_teacher", "tfidf")
+"""Those that the student is compared with, text by text."""
+
+FLAWS: Final = (
+    ("looping", "max_looping", "of what it writes ends in a loop"),
+    ("memorised", "max_memorised", f"of what it writes holds {RUN} characters or more of a training text"),
+)
+"""Scores that are better low: their names, the keys of their limits in the recipe's gate, and how they are told."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One thing that was measured on the test split: its answers, if there are any, and plain values."""
+    """One thing that was measured on the test split: what it wrote, how likely it finds people's texts, plain values.
 
-    written: Written | None
+    An endpoint's or the nearest prompt's answers come without a likelihood.
+    """
+
+    written: Written
     row: dict[str, Any]
+    likelihood: Likelihood | None = None
 
     @property
     def score(self) -> float:
         """The share of exact answers; of running text, one over the perplexity."""
-        return float(self.row["accuracy"]) if self.written is not None else 1.0 / float(self.row["perplexity"])
+        return float(self.row["accuracy"]) if "accuracy" in self.row else 1.0 / float(self.row["perplexity"])
 
 
-def measured(kin: Author, corpus: Corpus, seed: int, progress: Progress) -> Subject:
-    """Answers and likelihood of one packaged decoder on the test split, one prompt after the other."""
-    test = corpus.data.test
-    asked, answers = prompts(corpus, test)
-    told = writing.written(kin, asked[:MOST_PROMPTS], answers[:MOST_PROMPTS], progress) if asked else None
-    row = {
-        **({} if told is None else told.summary(seed)),
-        **likelihood(kin, corpus, test.texts[:MOST_PROMPTS], seed),
-        "size_mib": kin.manifest.size_mib,
-        "parameters": kin.manifest.raw["parameters"],
-    }
-    return Subject(told, row)
+def measured(kin: Author, asked: Exam, seed: int, progress: Progress) -> Subject:
+    """What one packaged decoder writes on the test split, one prompt after the other, and how likely it finds that."""
+    told = asked.taken(kin, progress)
+    likely = likelihood(kin, asked.corpus, asked.corpus.data.test.texts[:MOST_PROMPTS])
+    size = {"size_mib": kin.manifest.size_mib, "parameters": kin.manifest.raw["parameters"]}
+    return Subject(told, {**told.summary(seed), **likely.summary(seed), **size}, likely)
 
 
 def everyone(
-    build: Build, told: Told, kin: Author, teacher: Student | None, alone: Student | None, progress: Progress
+    build: Build,
+    told: Told,
+    asked: Exam,
+    kin: Author,
+    teacher: Student | None,
+    alone: Student | None,
+    progress: Progress,
 ) -> dict[str, Subject]:
     """Measure the packaged student, teacher and control (packaged as F16 and as the kin is), and the nearest answer.
 
@@ -70,16 +80,17 @@ def everyone(
     if teacher is not None:
         progress(0.0, "teacher")
         with packaged_aside(teacher, "F16", corpus.kind, new_tokens) as its:
-            found["teacher"] = measured(its, corpus, seed, _part(progress, 0.0, 0.5, "teacher"))
+            found["teacher"] = measured(its, asked, seed, _part(progress, 0.0, 0.5, "teacher"))
     elif told.test is not None:
-        found["teacher"] = _quoted(told.test, prompts(corpus, corpus.data.test)[1], seed)
-    found["student"] = measured(kin, corpus, seed, _part(progress, 0.5, 0.7, "student"))
+        found["teacher"] = _quoted(asked, told.test, seed)
+    found["student"] = measured(kin, asked, seed, _part(progress, 0.5, 0.7, "student"))
     if alone is not None:
         with packaged_aside(alone, kin.manifest.scheme.upper(), corpus.kind, new_tokens) as its:
-            found["student_without_teacher"] = measured(its, corpus, seed, _part(progress, 0.7, 0.9, "control"))
+            found["student_without_teacher"] = measured(its, asked, seed, _part(progress, 0.7, 0.9, "control"))
     if corpus.kind == "pairs":
         progress(0.9, "nearest answers")
-        found["tfidf"] = _nearest(corpus, seed)
+        known, theirs = prompts(corpus, corpus.data.train)
+        found["tfidf"] = _quoted(asked, Nearest(known, theirs).answers(asked.prompts), seed)
     return found
 
 
@@ -87,38 +98,22 @@ def _part(progress: Progress, begin: float, end: float, words: str) -> Progress:
     return lambda share, now: progress(begin + (end - begin) * share, f"{words}: {now}")
 
 
-def _nearest(corpus: Corpus, seed: int) -> Subject:
-    known, theirs = prompts(corpus, corpus.data.train)
-    asked, answers = (part[:MOST_PROMPTS] for part in prompts(corpus, corpus.data.test))
-    return _quoted(Nearest(known, theirs).answers(asked), answers, seed)
-
-
-def _quoted(said: Sequence[str], answers: Sequence[str], seed: int) -> Subject:
-    written = writing.quoted(said, answers[: len(said)])
+def _quoted(asked: Exam, answers: Sequence[str], seed: int) -> Subject:
+    written = asked.quoted(answers)
     return Subject(written, written.summary(seed))
 
 
-def parity(kin: Author, trained: Student, corpus: Corpus, wanted: int) -> dict[str, Any]:
-    """The shipped file against the training-time model: the likeliest next token after each of the same texts."""
-    texts = [corpus.data.test.texts[i] for i in range(min(wanted, len(corpus.data.test)))]
-    model = model_of(trained)
-    same, nats = [], []
-    for spoken in kin.spoken(texts, corpus.kind):
-        ids_T = spoken.ids_T[: kin.generator.context]
-        wanted_T = spoken.learnt_T[: len(ids_T)][1:]
-        with torch.inference_mode():
-            ids_1T = torch.from_numpy(np.asarray(ids_T, np.int64))[None]
-            log_p_TV = model(input_ids=ids_1T).logits[0].log_softmax(-1)
-        theirs_T = log_p_TV[:-1].gather(-1, ids_1T[0, 1:, None])[:, 0].numpy()[wanted_T]
-        ours_T = np.asarray(kin.generator.logprobs([int(i) for i in ids_T]))[wanted_T]
-        nats.append(np.abs(ours_T - theirs_T))
-        same.append(np.exp(-ours_T.mean()) / np.exp(-theirs_T.mean()))
-    return {
-        "texts": len(texts),
-        "perplexity_ratio": float(np.exp(np.mean(np.log(same)))),
-        "mean_log_probability_difference": float(np.concatenate(nats).mean()),
-        "label_agreement": None,
-    }
+def compared(found: Mapping[str, Subject], seed: int) -> dict[str, dict[str, Any]]:
+    """The student minus each of the others: of every score the difference and its paired interval; exactness tested."""
+    student, told = found["student"], dict[str, dict[str, Any]]()
+    for who in (who for who in COMPARED if who in found):
+        other = found[who]
+        told[who] = writing.differences(student.written, other.written, seed)
+        if "accuracy" in student.row:
+            told[who]["accuracy"] = paired_right(student.written.exact_N > 0, other.written.exact_N > 0, seed).summary()
+        if student.likelihood is not None and other.likelihood is not None:
+            told[who] |= student.likelihood.difference(other.likelihood, seed)
+    return told
 
 
 def judged(
@@ -142,17 +137,24 @@ def judged(
         tried["mixes"],
         stamp,
         told.test,
+        build.recipe.data.json_schema and Path(build.recipe.data.json_schema).read_text(encoding="utf-8"),
     )
 
     def do(out: Path, _scratch: Path, progress: Progress) -> None:
-        found = everyone(build, told, kin, teacher, alone, progress)
+        seed, asked = build.recipe.seed, exam(corpus, validator(build.recipe.data.json_schema))
+        found = everyone(build, told, asked, kin, teacher, alone, progress)
         same = parity(kin, student, corpus, build.recipe.gate.parity_texts)
         gate = verdict(build.recipe, found, same, agreement=told.agreement)
+        references, minus = asked.references(), compared(found, seed)
         build.notes += [AGREEMENT] if told.agreement else []
-        build.notes += notes(found, build.recipe.seed)
+        build.notes += [*notes(found, seed), *flaws(build.recipe, found["student"].written, references, seed)]
+        beside = {"references": references.summary(seed), "minus": minus, "parity": same}
+        said = {name: subject.written for name, subject in found.items()}
         more = {
             "kind": corpus.kind,
-            "differences": _wrong(corpus, found),
+            "paired": {who: scores["accuracy"] for who, scores in minus.items() if "accuracy" in scores},
+            "samples": samples(asked, said, seed),
+            "differences": wrong(asked, said),
             "front": [_measured(row, found["student"].row) for row in tried["front"]],
             "mixes": tried["mixes"],
             "agreement": told.agreement,
@@ -160,7 +162,7 @@ def judged(
             "seeds": {"recipe": build.recipe.seed, "student": build.student_seed},
             "machine": stamp,
         }
-        rows = {name: subject.row for name, subject in found.items()}
+        rows = {name: subject.row | (beside if name == "student" else {}) for name, subject in found.items()}
         atomic.write_json(out / "story.json", gates.story(build, corpus.data, rows, gate, same, **more))
 
     folder = build.step("gate", "gate", inputs, "measuring the packaged file beside the rest", do)
@@ -185,40 +187,41 @@ def verdict(
         f"(at most {most:.1%})"
     )
     rows, scores = ({name: getattr(s, part) for name, s in found.items()} for part in ("row", "score"))
-    quality = "exact answers" if found["student"].written is not None else "likelihood (one over the perplexity)"
-    return gates.verdict(recipe, rows, scores, quality, apart if drift > most else "", agreement=agreement)
+    student = rows["student"]
+    quality = "exact answers" if "accuracy" in student else "likelihood (one over the perplexity)"
+    also = [apart] if drift > most else []
+    for name, key, words in FLAWS:
+        limit = getattr(recipe.gate, key)
+        if limit is not None and student[name] > limit:
+            also.append(f"{student[name]:.1%} {words} (at most {limit:.1%})")
+    return gates.verdict(recipe, rows, scores, quality, also, agreement=agreement)
+
+
+def flaws(recipe: Recipe, written: Written, references: Written, seed: int) -> list[str]:
+    """What should be known of loops and training texts where the recipe sets no limit: where the test has fewer."""
+    said = []
+    for name, key, words in FLAWS:
+        mine_N, theirs_N = written.scores[name], references.scores[name]
+        low, _ = intervals.paired_interval(mine_N, theirs_N, seed=seed)
+        if low > 0 and getattr(recipe.gate, key) is None:
+            said.append(f"{mine_N.mean():.1%} {words} ({theirs_N.mean():.1%} of the test's own texts).")
+    return said
 
 
 def notes(found: Mapping[str, Subject], seed: int) -> list[str]:
     """What the user should know though nobody asked."""
-    student = found["student"]
-    said: list[str] = []
-    if student.written is None:
+    student, said = found["student"], list[str]()
+    if "accuracy" not in student.row:
         return said
-    nearest, alone = found.get("tfidf"), found.get("student_without_teacher")
-    if nearest is not None and nearest.written is not None:
-        low, high = intervals.paired_interval(student.written.exact_N, nearest.written.exact_N, seed=seed)
+    exact_N, nearest, alone = student.written.exact_N, found.get("tfidf"), found.get("student_without_teacher")
+    if nearest is not None:
+        low, high = intervals.paired_interval(exact_N, nearest.written.exact_N, seed=seed)
         if low <= 0:
             said.append(
                 f"The answer of the nearest training prompt is exact {'more' if high < 0 else 'as'} often "
-                f"({nearest.written.exact_N.mean():.1%} against {student.written.exact_N.mean():.1%}): "
-                "consider a look-up."
+                f"({nearest.written.exact_N.mean():.1%} against {exact_N.mean():.1%}): consider a look-up."
             )
-    if alone is not None and alone.written is not None:
-        interval = intervals.paired_interval(student.written.exact_N, alone.written.exact_N, seed=seed)
+    if alone is not None:
+        interval = intervals.paired_interval(exact_N, alone.written.exact_N, seed=seed)
         said += gates.unhelped(interval, f"is exact on {alone.written.exact_N.mean():.1%}")
     return said
-
-
-def _wrong(corpus: Corpus, found: Mapping[str, Subject]) -> list[dict[str, Any]]:
-    """Prompts that the student answered otherwise than people, with what the teacher said."""
-    student, teacher = found["student"].written, found.get("teacher")
-    if student is None:
-        return []
-    asked, answers = prompts(corpus, corpus.data.test)
-    rows = []
-    for i in np.flatnonzero(student.exact_N == 0)[:EXAMPLES]:
-        prompt = asked[i] if isinstance(asked[i], str) else asked[i][-1]["content"]
-        its = teacher.written.answers[i] if teacher is not None and teacher.written is not None else None
-        rows.append({"text": prompt, "truth": answers[i], "student": student.answers[i], "teacher": its})
-    return rows

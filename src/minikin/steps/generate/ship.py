@@ -17,6 +17,7 @@ from minikin.data.generate import Corpus
 from minikin.feed.causal import model_of
 from minikin.feed.speech import Speaker
 from minikin.measure import writing
+from minikin.measure.writing import Likelihood
 from minikin.package import decoder_kin
 from minikin.recipe import ladder
 from minikin.recipe.ladder import DecoderShape
@@ -200,7 +201,7 @@ def scheme_for(
                 if asked:
                     told = writing.written(kin, asked[:TRIED_PROMPTS], answers[:TRIED_PROMPTS])
                     row["accuracy"] = float(told.exact_N.mean())
-                row |= likelihood(kin, corpus, held_out.texts[:TRIED_PROMPTS], build.recipe.seed)
+                row |= likelihood(kin, corpus, held_out.texts[:TRIED_PROMPTS]).summary(build.recipe.seed)
             tried.append(row)
     budget = build.recipe.budget.size_mib
     fits = [t for t in tried if budget is None or t["size_mib"] <= budget] or tried[:1]
@@ -212,13 +213,13 @@ def scheme_for(
     return MIXES[str(min(close or fits, key=lambda t: float(t["size_mib"]))["scheme"])], tried
 
 
-def likelihood(kin: Author, corpus: Corpus, texts: Sequence[Any], seed: int) -> dict[str, Any]:
-    """Perplexity of people's answers (or of whole texts, in parts of the context's length) by the packaged file."""
-    context = kin.generator.context
+def likelihood(kin: Author, corpus: Corpus, texts: Sequence[Any]) -> Likelihood:
+    """How likely the packaged file finds people's answers (or whole texts, in parts of the context's length)."""
+    writer = kin.generator
     spoken = kin.spoken(texts, corpus.kind)
-    end = None if corpus.kind == "text" else context
+    end = None if corpus.kind == "text" else writer.context
     documents, learnt = [s.ids_T[:end] for s in spoken], [s.learnt_T[:end] for s in spoken]
-    return writing.perplexity(kin.generator.logprobs, documents, learnt, seed, context)
+    return writing.likelihood(writer.logprobs, writer.spelled, documents, learnt, writer.context)
 
 
 def packaged(
