@@ -49,5 +49,5 @@ def sides(texts: Iterable[Text]) -> Iterator[str]:
 
 
 def readable(text: str) -> str:
-    """Return the text with U+FFFD for every lone surrogate, which no tokenizer reads; bytes that are no UTF-8 make them."""
+    """Return the text with U+FFFD for every lone surrogate, which no tokenizer reads; bytes not in UTF-8 make them."""
     return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -22,10 +22,11 @@ def forecast(path: Path, recipe: Recipe, temporary: Path) -> None:
 
     build = Build(recipe, Path("kin"), RunFolder(temporary / "run"), Stages())
     try:
-        corpus = generate.material.data(build)
-        own = generate.origins.own(build)
-        checkpoint = generate.learn.resolved(build)
-        corpus, words_of_teacher = generate.ask.foreseen(build, corpus)
+        checkpoint, own = generate.learn.resolved(build), generate.origins.own(build)
+        build = generate.aims.suited(build, checkpoint)
+        recipe = build.recipe
+        corpus = generate.material.data(build, checkpoint)
+        corpus, words_of_teacher = generate.ask.foreseen(build, corpus, checkpoint)
         came, mine = generate.origins.found(build, corpus, checkpoint, own)
     except MinikinError as error:
         faults = getattr(error, "faults", None) or [str(error)]

@@ -38,7 +38,7 @@ class Costs:
         self.student = self._decoder(plan.shape, pieces, rows.train, recipe.train.checkpointing)
         self.its, self.teacher, self.tuning = (rows.taught or rows).train, None, None
         self.its_tokens, self.asking_s = _each(_used(self.its), self.its), 0.0
-        if spec is not None and not spec.endpoint:
+        if spec is not None and (came or spec.size):
             sizes = decoders.sizes(came.config) if came else ladder.decoder(str(spec.size))
             self.teacher = self._decoder(sizes, int(came.config["vocab_size"]) if came else pieces, self.its)
             self.asking_s = asking_s(self.teacher, len(self.its.ids_NT), self.its_tokens, self.machine)

@@ -28,6 +28,7 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 FILES = [
     "config.json",
+    "generation_config.json",
     WEIGHTS,
     INDEX,
     "model-*-of-*.safetensors",

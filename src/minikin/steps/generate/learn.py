@@ -93,9 +93,12 @@ def grown(build: Build, shape: DecoderShape, voice: Voice, seed: int) -> Student
 
 
 def tuned(build: Build, came: Student | None, voice: Voice, rows: Rows) -> Student | None:
-    """The teacher, tuned on people's answers: the checkpoint, or one grown on this data alone."""
+    """The teacher, tuned on people's answers: the checkpoint, or one grown on this data alone.
+
+    None where there is none, or only the text of one.
+    """
     spec = build.recipe.teacher
-    if spec is None or spec.endpoint or (came is not None and not spec.fit):
+    if spec is None or (not spec.fit if came is not None else not spec.size):
         return came
     its, settings = rows.taught or rows, tuning(build, spec, came, rows)
     before = came or grown(build, ladder.decoder(str(spec.size)), voice, build.recipe.seed)
