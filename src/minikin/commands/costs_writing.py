@@ -22,7 +22,6 @@ from minikin.steps.generate.ask import MOST_PROMPTS
 from minikin.steps.generate.learn import Plan
 from minikin.steps.generate.material import Rows, Voice
 from minikin.steps.generate.ship import AUTO, TRIED_PROMPTS
-from minikin.teachers.token_signals import Kept
 
 
 class Costs:
@@ -75,7 +74,9 @@ class Costs:
             steps.append(("tune", took * self.least, took, f"the teacher, {words.count(how.epochs, 'epoch')} at most"))
         if self.teacher is not None and not self.live:
             learnt = int(np.asarray(self.its.learnt_NT).sum())
-            steps.append(("signals", self.asking_s, self.asking_s, f"its word on {learnt:,} tokens"))
+            kept = learn.kept_of(self.build, self.teacher.vocabulary)
+            what = f"{kept.k} random draws" if kept.kind == "sampled" else f"the {kept.k} likeliest"
+            steps.append(("signals", self.asking_s, self.asking_s, f"its word on {learnt:,} tokens, {what} of each"))
         return steps
 
     def _student(self) -> list[check.Step]:
@@ -123,7 +124,7 @@ class Costs:
             peaks.append(
                 training_mib(teacher, self.tuning.batch, self.its_tokens) if self.tuning else weights_mib(teacher)
             )
-            record = Kept(k=min(recipe.distil.top_k, teacher.vocabulary)).record(teacher.vocabulary)
+            record = learn.kept_of(self.build, teacher.vocabulary).record(teacher.vocabulary)
             stored = words.mib(record.itemsize * float(np.asarray(self.its.learnt_NT).sum()) / MIB)
             disk = [] if self.live else [("disk", stored, "the teacher's signals in the run folder")]
         return [("memory", words.mib(memory_mib(*peaks), 2), "peak of the build"), *disk]

