@@ -115,7 +115,7 @@ class Costs:
         return [*steps, ("gate", gate, gate, f"everything on {words.count(count, 'test example')}")]
 
     def _room(self) -> list[tuple[str, str, str]]:
-        recipe, teacher = self.build.recipe, self.teacher
+        teacher = self.teacher
         batch = learn.lesson(self.build, self.plan, self.given)[1].batch
         peaks = [training_mib(self.student, batch, self.tokens, adapters=self.adapters)]
         disk = []

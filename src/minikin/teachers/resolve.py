@@ -90,6 +90,14 @@ def offline() -> bool:
     )
 
 
+def is_encoder_decoder(folder: Path) -> bool:
+    """Whether a folder holds an encoder-decoder, such as T5 or BART, by its config.json."""
+    try:
+        return json.loads((folder / "config.json").read_text(encoding="utf-8")).get("is_encoder_decoder") is True
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
 def _from_cache(model: str, revision: str | None) -> tuple[Path | None, str]:
     hub = need("huggingface_hub")
     try:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import torch
 from tokenizers import Tokenizer
-from transformers import AutoConfig, AutoModelForSeq2SeqLM
+from transformers import AutoModelForSeq2SeqLM
 
 from minikin.base import digest
 from minikin.base.errors import TeacherError
@@ -20,7 +20,7 @@ from minikin.base.joined import readable
 from minikin.base.types import Progress, no_progress
 from minikin.teachers import causal
 from minikin.teachers.answers import Answered, Answers, Chat, Forecast, Reply, Validate
-from minikin.teachers.resolve import Checkpoint
+from minikin.teachers.resolve import Checkpoint, is_encoder_decoder
 
 BATCH: Final = 16
 LONGEST: Final = 512
@@ -32,13 +32,7 @@ DECIDING: Final = ("config.json", "generation_config.json", "tokenizer.json")
 
 def is_rewriter(checkpoint: Checkpoint | None) -> bool:
     """Whether there is a checkpoint, and it is an encoder-decoder."""
-    if checkpoint is None:
-        return False
-    try:
-        config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True)
-    except Exception:  # of many kinds; who reads the whole checkpoint says best what is wrong with it
-        return False
-    return bool(config.is_encoder_decoder)
+    return checkpoint is not None and is_encoder_decoder(checkpoint.folder)
 
 
 class Rewriter:

@@ -166,8 +166,8 @@ def _rows(build: Build, corpus: Corpus, voice: Voice, *, places: bool, whose: st
     recipe = build.recipe
     wide = gather(corpus, recipe.distil.augment, recipe.seed)
     splits = {
+        "plain": corpus.data.train,  # first: where none fits, rows are told, and not their copies
         "train": wide,
-        "plain": corpus.data.train,
         "validation": corpus.data.validation,
         "test": corpus.data.test,
     }
