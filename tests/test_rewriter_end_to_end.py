@@ -75,6 +75,7 @@ def test_a_kin_is_built_of_its_answers_and_compared_with_them(t5, tmp_path):
     assert f"{t5}: " in words
     assert "prompts to ask; at most about" in words
     assert "It learns by gold, prompt." in words
+    assert "the student without the teacher, 1 epoch" in words
     done = run("build", recipe)
     assert done.exit_code == 0, done.output
     told = json.loads((tmp_path / "kin" / "report.json").read_text())

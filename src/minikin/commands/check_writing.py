@@ -26,7 +26,8 @@ def forecast(path: Path, recipe: Recipe, temporary: Path) -> None:
         build = generate.aims.suited(build, checkpoint)
         recipe = build.recipe
         corpus = generate.material.data(build, checkpoint)
-        corpus, words_of_teacher = generate.ask.foreseen(build, corpus, checkpoint)
+        told, words_of_teacher = generate.ask.foreseen(build, corpus, checkpoint)
+        corpus = told.corpus
         came, mine = generate.origins.found(build, corpus, checkpoint, own)
     except MinikinError as error:
         faults = getattr(error, "faults", None) or [str(error)]
@@ -48,7 +49,7 @@ def forecast(path: Path, recipe: Recipe, temporary: Path) -> None:
         console.print(line, markup=False)
     lines = [(r["name"], words.mib(r["size_mib"]), r["state"], r["reason"]) for r in front]
     console.print(show.table(("student", "size", "", ""), lines, words_last=True))
-    costs = Costs(build, corpus, came, chosen, voice, rows)
+    costs = Costs(build, told, came, chosen, voice, rows)
     console.print(show.table(("step", "forecast", "what it is"), costs.rows(), words_last=True))
     console.print(check.footing(words.count(costs.count, "row"), costs.tokens, costs.machine, build.threads))
 

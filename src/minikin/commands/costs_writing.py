@@ -11,14 +11,13 @@ from minikin.base import decoders
 from minikin.base.types import Student
 from minikin.base.writing import Packed
 from minikin.commands import check
-from minikin.data.generate import Corpus
 from minikin.plan.forecast import MIB, Decoder, asking_s, memory_mib, training_mib, training_s, weights_mib
 from minikin.recipe import ladder
 from minikin.recipe.ladder import DecoderShape
 from minikin.report import words
 from minikin.steps.context import Build
 from minikin.steps.generate import aims, learn
-from minikin.steps.generate.ask import MOST_PROMPTS
+from minikin.steps.generate.ask import MOST_PROMPTS, Told
 from minikin.steps.generate.learn import Plan
 from minikin.steps.generate.material import Rows, Voice
 from minikin.steps.generate.ship import AUTO, TRIED_PROMPTS
@@ -27,9 +26,9 @@ from minikin.steps.generate.ship import AUTO, TRIED_PROMPTS
 class Costs:
     """The forecast of each step of one build: of its student `plan`, and of a teacher that `came` or is grown."""
 
-    def __init__(self, build: Build, corpus: Corpus, came: Student | None, plan: Plan, voice: Voice, rows: Rows):
+    def __init__(self, build: Build, told: Told, came: Student | None, plan: Plan, voice: Voice, rows: Rows):
         recipe, spec = build.recipe, build.recipe.teacher
-        self.build, self.corpus, self.plan, self.given = build, corpus, plan, rows
+        self.build, self.corpus, self.plan, self.given = build, told.corpus, plan, rows
         self.machine = check.measured(build.threads)
         self.count, self.tokens = len(rows.train.ids_NT), _each(_used(rows.train), rows.train)
         self.live, self.adapters = aims.live(recipe), recipe.train.adapter is not None
@@ -43,7 +42,8 @@ class Costs:
             self.asking_s = asking_s(self.teacher, len(self.its.ids_NT), self.its_tokens, self.machine)
             self.least = 0.6 if came else 1.0  # tuning stops early where the teacher came with weights
             self.tuning = learn.tuning(build, spec, came, rows) if spec.fit or not came else None
-        self.control = self.teacher is not None and recipe.distil.without_teacher and not recipe.gate.skip_control
+        alone = self.teacher is not None or told.people is not None
+        self.control = alone and recipe.distil.without_teacher and not recipe.gate.skip_control
 
     def _decoder(self, sizes: Any, pieces: int, packed: Packed, checkpointing: bool = False) -> Decoder:
         s = sizes

@@ -156,10 +156,10 @@ class Endpoint:
         if not bad and failed and (self._given_up or not self._answering):
             bad = [(chat, why) for _, chat, why in failed]
         if bad:
-            chat, why = bad[0]
+            why, named = bad[0][1], ", ".join(f"'{chat[-1]['content'][:60]}'" for chat, _ in bad[:SEVERAL])
             raise TeacherError(
                 f"teacher: {why.why}.{self._hint(why)} {len(failed):,} of {asked:,} prompts got no reply, "
-                f"'{chat[-1]['content'][:60]}' among them. What was answered is kept: run the same command again to "
+                f"{named} among them. What was answered is kept: run the same command again to "
                 "ask for the rest, or take out what the service can't answer."
             )
         for key, _, why in failed:

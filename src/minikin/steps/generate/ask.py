@@ -170,17 +170,17 @@ def sentence(spec: TeacherSpec, forecast: Forecast) -> str:
     return f"{words}, which cost {money(forecast.cost)}; {limit}"
 
 
-def foreseen(build: Build, corpus: Corpus, checkpoint: Checkpoint | None = None) -> tuple[Corpus, str]:
-    """For a check: a corpus in which prompts stand in for answers, and what asking would take. Nothing is sent."""
+def foreseen(build: Build, corpus: Corpus, checkpoint: Checkpoint | None = None) -> tuple[Told, str]:
+    """For a check: `told` with prompts that stand in for answers, and what asking would take. Nothing is sent."""
     writer, spec = _writer(build, checkpoint), build.recipe.teacher
     if writer is None or spec is None:
-        return corpus, ""
+        return Told(corpus), ""
     validator(build.recipe.data.json_schema)
     every = isinstance(writer, Rewriter)
     questions = asked(corpus, spec.system, every=every)
     words = sentence(spec, writer.forecast([q.chat for q in questions]))
     answers = {(q.role, q.at): str(q.chat[-1]["content"]) for q in questions}
-    return _learnt(corpus, answers, Bag(), every=every).corpus, words
+    return _learnt(corpus, answers, Bag(), every=every), words
 
 
 def _learnt(corpus: Corpus, answers: dict[tuple[str, int], str], bag: Bag, *, every: bool) -> Told:
