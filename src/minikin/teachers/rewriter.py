@@ -117,6 +117,7 @@ class Rewriter:
                 "Save model and tokenizer there again, or give another one."
             ) from error
         causal.refuse_apart(name, pieces.get_vocab_size(), model)
+        model.generation_config.forced_eos_token_id = None  # an answer that is cut off is to be seen
         pieces.no_truncation()
         pieces.no_padding()
         longest = getattr(model.config, "max_position_embeddings", None) or getattr(model.config, "n_positions", None)

@@ -54,7 +54,7 @@ def suited(build: Build, checkpoint: Checkpoint | None) -> Build:
 
 def _beyond_text(recipe: Recipe) -> Iterator[str]:
     """What a recipe wants of a teacher that its text can't give; the default objectives are nobody's wish."""
-    tuning = [key for key in LOCAL if key not in ("revision", "precision")]
+    tuning = [key for key in LOCAL if key not in ("revision", "precision", "fit")]
     yield from (f"teacher.{key}" for key in named(recipe.teacher, tuning)) if recipe.teacher else ()
     distil = recipe.distil
     if distil.objectives != default_objectives("generate"):
