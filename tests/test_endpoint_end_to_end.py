@@ -21,7 +21,7 @@ import talk
 from fake_api import chat, drip, hang_up, serving
 from minikin.base import extras
 from minikin.base.console import Stages
-from minikin.base.errors import MissingExtra
+from minikin.base.errors import DataError, MissingExtra
 from minikin.base.folders import RunFolder
 from minikin.cli import app
 from minikin.feed.causal import student_of
@@ -224,11 +224,17 @@ PRICED = {"price_in": 1e6, "price_out": 1e6}
         ({"student": {"model": "nowhere", "size": None, "vocabulary": None}}, "student.model: "),
         ({"data": {"kind": "text", "train": "words.txt", "test": "words.txt"}}, "has no prompts"),
         ({"data": {"json_schema": "none.json"}}, "holds no JSON Schema"),
+        ({"data": {"json_schema": "remote.json"}}, "refers to http://127.0.0.1:1/schema, which is not in it"),
+        ({"teacher": {"parameters": {"top_p": None}}}, "top_p"),
+        ({"teacher": {**PRICED, "limit": 1e9, "parameters": {"max_tokens": None}}}, "may cost more than teacher.limit"),
+        ({"teacher": {"beams": 2}}, "is of a teacher that runs here"),
+        ({"distil": {"signals": "sampled"}}, "'sampled' estimates kl alone"),
         ({"data": {"train": "test.jsonl", "test": None}}, "every prompt has people's answer"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_cannot_be_is_refused_before_anything_is_asked(changes, words, tmp_path):
+    (tmp_path / "remote.json").write_text('{"properties": {"do": {"$ref": "http://127.0.0.1:1/schema"}}}')
     with serving(say) as api:
         recipe = write(tmp_path, api.url, **changes)
         for verb in ("check", "build"):
@@ -236,6 +242,37 @@ def test_what_cannot_be_is_refused_before_anything_is_asked(changes, words, tmp_
             assert done.exit_code == 2, done.output
             assert words in " ".join(done.output.split())
     assert not api.bodies
+
+
+def test_other_names_of_parameters_are_sent_and_a_refusal_says_how(tmp_path):
+    def modern(body: dict) -> object:
+        if "max_tokens" in body:
+            error = {"error": {"message": "Unsupported parameter: 'max_tokens'.", "param": "max_tokens"}}
+            return 400, {}, json.dumps(error).encode()
+        return say(body)
+
+    with serving(modern) as api:
+        done = run("build", write(tmp_path, api.url))
+        assert done.exit_code == 2, done.output
+        assert "It names max_tokens: give another name for it" in " ".join(done.output.split())
+        names = {"max_tokens": "max_completion_tokens", "seed": None, "temperature": None}
+        recipe = read(write(tmp_path, api.url, teacher={"parameters": names}))
+        build = Build(recipe, tmp_path / "kin", RunFolder(tmp_path / "run"), Stages(quiet=True))
+        generate.ask.told(build, generate.material.data(build))
+    assert set(api.bodies[-1]) == {"model", "messages", "max_completion_tokens"}
+
+
+def test_a_row_that_the_endpoint_refuses_is_named(tmp_path):
+    def mostly(body: dict) -> object:
+        return (400, {}, b"") if body["messages"][-1]["content"] == TRAIN[6] else say(body)
+
+    with serving(mostly) as api:
+        recipe = read(write(tmp_path, api.url))
+        build = Build(recipe, tmp_path / "kin", RunFolder(tmp_path / "run"), Stages(quiet=True))
+        told = generate.ask.told(build, generate.material.data(build))
+    (fault,) = (fault for fault in told.corpus.data.faults if fault.kind == "unanswered")
+    assert fault.rows == (7,)
+    assert "row 7: the endpoint answered 400" in fault.message
 
 
 def test_check_forecasts_the_cost_and_asks_nothing(tmp_path):
@@ -446,3 +483,12 @@ def test_answers_longer_than_the_context_are_told_by_row_each_time(tmp_path, cap
         generate.material.rows(build, corpus, voice)
         words = " ".join(capsys.readouterr().err.split())
         assert f"train: {long} rows longer than the context, left out: rows " in words
+
+
+def test_where_no_example_fits_rows_are_counted_and_not_their_copies(tmp_path):
+    lines(tmp_path / "people.jsonl", [{"prompt": p, "completion": GOLD[p]} for p in TRAIN])
+    recipe = write(tmp_path, "", data={"train": "people.jsonl", "max_length": 4}, distil={"augment": 4}, teacher=None)
+    build = Build(read(recipe), tmp_path / "kin", RunFolder(tmp_path / "run"), Stages(quiet=True))
+    corpus = generate.material.data(build)
+    with pytest.raises(DataError, match=rf"train: {len(corpus.data.train)} rows longer than the context"):
+        generate.material.rows(build, corpus, generate.material.voice(build, corpus, None))

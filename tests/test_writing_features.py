@@ -173,6 +173,17 @@ def test_a_student_learns_from_what_is_inside_its_teacher(place, tmp_path):
     assert told["losses"][-1] < told["losses"][0]
 
 
+def test_a_student_learns_from_random_draws(place, tmp_path):
+    stored = set((place / "run").glob("signals-*"))
+    told = built(place, tmp_path / "kin", distil={"signals": "sampled", "top_k": 24})
+    assert told["losses"][-1] < 0.9 * told["losses"][0]
+    (fresh,) = set((place / "run").glob("signals-*")) - stored
+    kept = json.loads((fresh / "signals.json").read_text())["kept"]
+    assert (kept["kind"], kept["k"], kept["temperature"]) == ("sampled", 24, 1.0)
+    checked = CliRunner().invoke(app, ["check", str(recipe(place, tmp_path / "kin", distil={"signals": "sampled"}))])
+    assert "16 random draws of each" in " ".join(checked.stderr.split())
+
+
 ACROSS = [{"name": "uld", "temperature": 1.0}]
 
 
@@ -241,6 +252,8 @@ def test_what_needs_common_tokens_is_refused_before_training(place, tmp_path, co
         ({"distil": {"objectives": [{"name": "hidden", "layers": {7: 1}}]}}, "the student has 2"),
         ({"student": {"model": "other"}, "distil": {"objectives": ACROSS, "top_k": 2000}}, "distil.top_k: 'uld'"),
         ({"student": {"model": "endless"}, "distil": {"on_policy": 0.5}}, "names no end of a text"),
+        ({"teacher": {"beams": 4}}, "teacher.beams is about the text of an endpoint or an encoder-decoder"),
+        ({"data": {"json_schema": "schema.json"}}, "data.json_schema is about the text of an endpoint"),
         (
             {
                 "student": {"model": "other"},

@@ -101,9 +101,10 @@ def _sort(at: Build) -> Kin:
 
 def _write(at: Build) -> Author:
     """The line for `generate`."""
-    data = generate.material.data(at)
     checkpoint, own = generate.learn.resolved(at), generate.origins.own(at)
-    told = generate.ask.told(at, data)
+    at = generate.aims.suited(at, checkpoint)
+    data = generate.material.data(at, checkpoint)
+    told = generate.ask.told(at, data, checkpoint)
     corpus = told.corpus
     came, mine = generate.origins.found(at, corpus, checkpoint, own)
     voice = generate.material.voice(at, corpus, mine or came)

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import socket
 from email.utils import formatdate
 
 import pytest
 
 from minikin.base.errors import UserError
-from minikin.base.wire import Address, Failed, Patience, key_of, patiently, retry_after_s
+from minikin.base.wire import Address, Failed, Patience, key_of, patiently, post, retry_after_s
 
 
 def test_retry_after_as_a_date() -> None:
@@ -46,3 +47,18 @@ def test_pauses_grow_with_jitter_up_to_the_longest() -> None:
         patiently(once, Patience(1, 5, 3.0, 1, 0.5), sleep=slept.append, chance=lambda: 0.5)
     assert slept == [0.25, 0.5, 1.0, 1.5, 1.5]
     assert raised.value.why == "broken (6 attempts)"
+
+
+def test_an_unknown_host_is_named(monkeypatch):
+    def unknown(*_):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(Failed, match="no host is known by the name api"):
+        post(Address.of("https://api.invalid/v1", False), {}, "", 1.0)
+
+
+def test_a_missing_key_says_whose_it_is(monkeypatch):
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    with pytest.raises(UserError, match="NO_SUCH_KEY holds no key for the teacher"):
+        key_of("NO_SUCH_KEY", "The teacher")

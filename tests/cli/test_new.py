@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import pty
 import subprocess
@@ -173,3 +174,68 @@ def test_a_terminal_is_asked(data: Path, tmp_path: Path) -> None:
     recipe = read(tmp_path / "r.yaml")
     assert recipe.teacher is None
     assert recipe.budget.size_mib == 1.5
+
+
+def written(folder: Path, name: str, rows: list) -> Path:
+    path = folder / name
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows), encoding="utf-8")
+    return path
+
+
+CHATS = [
+    [{"role": "user", "content": f"question {i}"}, {"role": "assistant", "content": f"answer {i} " * 20}]
+    for i in range(9)
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "more", "data", "seen"),
+    [
+        (
+            "raw.txt",
+            ["The fox ran, and ran.\n", "A cat\nslept.\n"],
+            (),
+            ("text", "text"),
+            "text: 2 filled, 2 different",
+        ),
+        (
+            "p.txt",
+            ["lamp on, please", "fan on"],
+            ("--teacher", "http://localhost/v1"),
+            ("pairs", "prompt"),
+            "prompt: 2",
+        ),
+        ("p.txt", ["prompt,completion", "a,b", "c,d"], (), ("pairs", "prompt"), "completion: 2 filled"),
+        (
+            "c.jsonl",
+            [{"messages": chat} for chat in CHATS],
+            (),
+            ("chat", "messages"),
+            "messages: 9 filled, 9 different",
+        ),
+        ("c.jsonl", [{"conversations": chat} for chat in CHATS], (), ("chat", "conversations"), "conversations: 9 fil"),
+        ("o.jsonl", [{"prompt": "p", "call": {"do": "x"}}], (), ("pairs", "prompt"), "call: 1 filled, 1 different"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_a_kin_that_writes_learns_from_is_seen(say, tmp_path, name, rows, more, data, seen) -> None:
+    out = tmp_path / "r.yaml"
+    found = say("new", written(tmp_path, name, rows), "--task", "generate", "-o", out, *more)
+    assert found.exit_code == 0, found.output
+    recipe = read(out).data
+    assert (recipe.kind, {"text": recipe.text, "pairs": recipe.prompt, "chat": recipe.messages}[recipe.kind]) == data
+    assert seen in found.stderr
+    if recipe.kind == "chat":
+        assert recipe.max_length >= 96  # as long as the answers ask for
+
+
+def test_an_encoder_decoder_answers_prompts_alone(say, tmp_path: Path) -> None:
+    (tmp_path / "t5").mkdir()
+    written(tmp_path / "t5", "config.json", [{"model_type": "t5", "is_encoder_decoder": True}])
+    prompts, out = written(tmp_path, "p.jsonl", [{"text": "lamp on"}, {"text": "fan on"}]), tmp_path / "r.yaml"
+    more = ("--text", "text", "--teacher", tmp_path / "t5")
+    assert say("new", prompts, "--task", "generate", "-o", out, *more).exit_code == 0
+    recipe = read(out)
+    assert (recipe.data.kind, recipe.data.prompt) == ("pairs", "text")
+    assert recipe.teacher is not None
+    assert recipe.teacher.model == str(tmp_path / "t5")

@@ -105,6 +105,26 @@ def test_chats_are_checked(tmp_path, value, kind):
     assert messages(text, "chat") == chat(*commands(60)[row - 1])
 
 
+def test_conversations_of_from_and_value_are_chats(tmp_path):
+    rows = [
+        {
+            "conversations": [
+                {"from": "system", "value": "be brief"},
+                {"from": "human", "value": p},
+                {"from": "gpt", "value": a},
+            ]
+        }
+        for p, a in commands(60)
+    ]
+    rows[7]["conversations"][2]["from"] = "wizard"
+    corpus = read(jsonl(tmp_path / "a.jsonl", rows), kind="chat", columns=["conversations"], cache=tmp_path / "c")
+    (fault,) = corpus.data.faults
+    assert (fault.kind, fault.rows) == ("bad-messages", (8,))
+    said = messages(corpus.data.train.texts[0], "chat")
+    assert [message["role"] for message in said] == ["system", "user", "assistant"]
+    assert (said[1]["content"], said[2]["content"]) in commands(60)
+
+
 def test_missing_columns_and_files_are_told_together(tmp_path):
     with pytest.raises(DataError) as raised:
         read(

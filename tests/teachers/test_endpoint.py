@@ -8,7 +8,8 @@ import pytest
 
 from minikin.base.errors import TeacherError, UserError
 from minikin.base.wire import Patience
-from minikin.teachers.endpoint import Endpoint, Prices
+from minikin.teachers.answers import NEVER
+from minikin.teachers.endpoint import Endpoint, Prices, money
 from minikin.teachers.service import Service
 
 
@@ -127,7 +128,7 @@ def test_concurrency_is_bounded(fake, url, tmp_path):
 
 @pytest.mark.parametrize(
     "trouble",
-    [(429, "slow"), (500, "broken"), (503, ""), "hang", "cut", "no json", {"choices": []}, (200, "[]"), said(None)],
+    [(429, "slow"), (500, "broken"), (503, ""), "hang", "cut", "no json", {"choices": []}, (200, "[]")],
     ids=str,
 )
 def test_trouble_that_passes_is_waited_out(fake, url, tmp_path, trouble):
@@ -195,7 +196,7 @@ def test_what_was_paid_before_counts_towards_the_limit(fake, url, tmp_path):
     assert len(fake.asked) == 4
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 302])
+@pytest.mark.parametrize("status", [401, 403, 404, 302])
 def test_a_refusal_stops_at_once_and_keeps_what_was_answered(fake, url, tmp_path, status, monkeypatch):
     monkeypatch.setenv("SECRET_KEY_NAME", "hush-hush")
     fake.script = {"prompt 2": [(status, "no such model")]}
@@ -269,3 +270,88 @@ def test_a_service_without_log_probabilities_is_found_out_by_one_request(fake, u
     with pytest.raises(TeacherError, match="one request was made"):
         teacher(url, tmp_path, logprobs=2).ask(CHATS, keep=["logprobs"])
     assert len(fake.asked) == 1
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_a_prompt_that_the_service_never_takes_is_a_fault_of_its_row(fake, url, tmp_path, status, concurrency):
+    fake.script = {f"prompt {i}": [(status, "too long")] * 9 for i in (0, 5, 6, 7, 8, 9)}
+    found = teacher(url, tmp_path, concurrency=concurrency).ask(CHATS)
+    assert sorted(found.faults) == [0, 5, 6, 7, 8, 9]
+    assert f"answered {status}" in found.faults[0]
+    assert found.replies[11].text == "echo prompt 11"
+    asked = len(fake.asked)
+    assert sorted(teacher(url, tmp_path).ask(CHATS).faults) == sorted(found.faults)
+    assert len(fake.asked) == asked == len(CHATS)  # nothing is asked again
+
+
+def test_a_service_that_takes_no_prompt_is_given_up_and_nothing_of_it_kept(fake, url, tmp_path):
+    names = {"error": {"message": "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens'."}}
+    fake.script = {f"prompt {i}": [(400, names)] for i in range(12)}
+    with pytest.raises(TeacherError, match=r"answered 400.* It names max_tokens: .*teacher\.parameters.*'prompt 0'"):
+        teacher(url, tmp_path, concurrency=1).ask(CHATS)
+    assert len(fake.asked) == 3
+    fake.script = {}
+    assert all(teacher(url, tmp_path).ask(CHATS).replies)
+
+
+def test_one_prompt_that_always_fails_leaves_the_rest_answered(fake, url, tmp_path):
+    fake.script = {"prompt 1": [(500, "broken")] * 3}
+    with pytest.raises(TeacherError, match=r"1 of 12 prompts got no reply, 'prompt 1' among them"):
+        teacher(url, tmp_path, concurrency=1).ask(CHATS)
+    assert len(list(tmp_path.rglob("*.json"))) == 11
+
+
+@pytest.mark.parametrize(
+    ("reply", "fault"),
+    [
+        (said(None, finish_reason="length"), "cut off at max_tokens"),
+        (said(None, finish_reason="tool_calls"), "an empty answer"),
+        ({"choices": [{"message": {"role": "assistant"}}]}, "an empty answer"),
+    ],
+)
+def test_a_message_without_text_is_paid_once_and_left_out(fake, url, tmp_path, reply, fault):
+    fake.script = {"prompt 1": [reply]}
+    assert fault in teacher(url, tmp_path).ask(CHATS[:3]).faults[1]
+    assert list(teacher(url, tmp_path).ask(CHATS[:3]).faults) == [1]
+    assert len(fake.asked) == 3
+
+
+def test_lone_surrogates_and_missing_numbers_are_read_once(fake, url, tmp_path):
+    top = [{"token": "a\ud800", "logprob": None}, {"token": "b", "logprob": float("nan")}]
+    content = [{"token": "a\ud800", "logprob": float("-inf"), "top_logprobs": top}]
+    fake.script = {"prompt 0": [said("a\ud800", logprobs={"content": content})]}
+    for _ in range(2):
+        (reply,) = teacher(url, tmp_path, logprobs=2).ask(CHATS[:1], keep=["logprobs"]).replies
+        assert (reply.text, reply.logprobs) == ("a\ufffd", [[["a\ufffd", NEVER], ["a\ufffd", NEVER], ["b", NEVER]]])
+    assert len(fake.asked) == 1
+
+
+def test_a_null_that_an_earlier_version_kept_is_read_too(fake, url, tmp_path):
+    big = teacher(url, tmp_path, logprobs=1)
+    content = [{"token": "on", "logprob": -0.5}]
+    fake.script = {"prompt 0": [said("on", logprobs={"content": content})]}
+    big.ask(CHATS[:1], keep=["logprobs"])
+    (kept,) = tmp_path.rglob("*.json")
+    kept.write_text(kept.read_text().replace("-0.5", "null"))
+    assert big.ask(CHATS[:1], keep=["logprobs"]).replies[0].logprobs == [[["on", NEVER]]]
+
+
+def test_log_probabilities_are_looked_for_in_the_first_answer_with_text(fake, url, tmp_path):
+    fake.script = {"prompt 0": [(400, "filtered")], "prompt 1": [said("")]}
+    with pytest.raises(TeacherError, match="gives no log-probabilities"):
+        teacher(url, tmp_path, logprobs=2).ask(CHATS, keep=["logprobs"])
+    assert fake.asked == ["prompt 0", "prompt 1", "prompt 2"]
+
+
+def test_parameters_are_renamed_or_left_out():
+    service = Service("http://x", "big", parameters={"max_tokens": "max_completion_tokens", "seed": None})
+    assert set(service.body(CHATS[0])) == {"model", "messages", "max_completion_tokens", "temperature"}
+    assert service.identity != Service("http://x", "big").identity
+
+
+@pytest.mark.parametrize(
+    ("amount", "words"), [(0.001, "0.001"), (0, "0.00"), (0.5, "0.50"), (0.0125, "0.0125"), (1234.5, "1,234.50")]
+)
+def test_small_amounts_stay_visible(amount, words):
+    assert money(amount) == words

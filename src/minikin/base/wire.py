@@ -12,11 +12,12 @@ import itertools
 import json
 import os
 import random
+import re
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -32,11 +33,24 @@ Found = TypeVar("Found")
 
 
 class Failed(Exception):
-    """A request without a usable answer: whether to try again, after how long, and whether it may have cost money."""
+    """A request without a usable answer: whether to try again, after how long, and whether it may have cost money.
 
-    def __init__(self, why: str, *, again: bool, wait_s: float | None = None, may_cost: bool = False) -> None:
+    `status` is what the server answered, 0 where it did not; `names` are the parameters that its words name.
+    """
+
+    def __init__(
+        self,
+        why: str,
+        *,
+        again: bool,
+        wait_s: float | None = None,
+        may_cost: bool = False,
+        status: int = 0,
+        names: Sequence[str] = (),
+    ) -> None:
         super().__init__(why)
         self.why, self.again, self.wait_s, self.may_cost = why, again, wait_s, may_cost
+        self.status, self.names = status, names
 
 
 @dataclass(frozen=True)
@@ -84,7 +98,8 @@ def key_of(variable: str | None, whose: str) -> str:
         return ""
     key = os.environ.get(variable, "").strip()
     if not key or not key.isascii() or not key.isprintable():
-        raise UserError(f"The environment variable {variable} holds no key for {whose}. Set it, or name no key.")
+        of_whom = whose[:1].lower() + whose[1:]
+        raise UserError(f"The environment variable {variable} holds no key for {of_whom}. Set it, or name no key.")
     return key
 
 
@@ -152,20 +167,26 @@ def post(
     except (OSError, http.client.HTTPException) as error:
         if isinstance(error, ssl.SSLCertVerificationError):
             raise Failed(f"the certificate of {address.host} is not valid", again=False) from None
+        if isinstance(error, socket.gaierror):
+            why = f"no host is known by the name {address.host}, or the network is down"
+            raise Failed(why, again=True) from None
         late = ran_out.is_set() or isinstance(error, TimeoutError)
         why = f"no answer within {timeout_s:g} s" if late else f"the connection broke ({type(error).__name__})"
         raise Failed(why, again=True, may_cost=sent) from None
     finally:
         deadline.cancel()
         connection.close()
-    return _read(response, said, most_bytes)
+    return _read(response, said, most_bytes, [name for name in body if name not in ("model", "messages")])
 
 
-def _read(response: http.client.HTTPResponse, said: bytes, most_bytes: int) -> dict[str, Any]:
+def _read(response: http.client.HTTPResponse, said: bytes, most_bytes: int, sent: Sequence[str]) -> dict[str, Any]:
     status = response.status
     if status != 200:
         wait_s = retry_after_s(response.getheader("Retry-After"), time.time())
-        raise Failed(f"the endpoint answered {status}{_meaning(status)}", again=status in RETRIED, wait_s=wait_s)
+        why = f"the endpoint answered {status}{_meaning(status)}"
+        # in quotes, as APIs name what they don't know: a prompt that is repeated may hold the bare word
+        names = [name for name in sent if re.search(rf"['\"`]{name}\\?['\"`]".encode(), said)]
+        raise Failed(why, again=status in RETRIED, wait_s=wait_s, status=status, names=names)
     try:
         value = json.loads(said) if len(said) <= most_bytes else None
     except (ValueError, RecursionError):

@@ -22,10 +22,12 @@ def forecast(path: Path, recipe: Recipe, temporary: Path) -> None:
 
     build = Build(recipe, Path("kin"), RunFolder(temporary / "run"), Stages())
     try:
-        corpus = generate.material.data(build)
-        own = generate.origins.own(build)
-        checkpoint = generate.learn.resolved(build)
-        corpus, words_of_teacher = generate.ask.foreseen(build, corpus)
+        checkpoint, own = generate.learn.resolved(build), generate.origins.own(build)
+        build = generate.aims.suited(build, checkpoint)
+        recipe = build.recipe
+        corpus = generate.material.data(build, checkpoint)
+        told, words_of_teacher = generate.ask.foreseen(build, corpus, checkpoint)
+        corpus = told.corpus
         came, mine = generate.origins.found(build, corpus, checkpoint, own)
     except MinikinError as error:
         faults = getattr(error, "faults", None) or [str(error)]
@@ -47,7 +49,7 @@ def forecast(path: Path, recipe: Recipe, temporary: Path) -> None:
         console.print(line, markup=False)
     lines = [(r["name"], words.mib(r["size_mib"]), r["state"], r["reason"]) for r in front]
     console.print(show.table(("student", "size", "", ""), lines, words_last=True))
-    costs = Costs(build, corpus, came, chosen, voice, rows)
+    costs = Costs(build, told, came, chosen, voice, rows)
     console.print(show.table(("step", "forecast", "what it is"), costs.rows(), words_last=True))
     console.print(check.footing(words.count(costs.count, "row"), costs.tokens, costs.machine, build.threads))
 

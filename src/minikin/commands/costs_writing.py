@@ -11,26 +11,24 @@ from minikin.base import decoders
 from minikin.base.types import Student
 from minikin.base.writing import Packed
 from minikin.commands import check
-from minikin.data.generate import Corpus
 from minikin.plan.forecast import MIB, Decoder, asking_s, memory_mib, training_mib, training_s, weights_mib
 from minikin.recipe import ladder
 from minikin.recipe.ladder import DecoderShape
 from minikin.report import words
 from minikin.steps.context import Build
 from minikin.steps.generate import aims, learn
-from minikin.steps.generate.ask import MOST_PROMPTS
+from minikin.steps.generate.ask import MOST_PROMPTS, Told
 from minikin.steps.generate.learn import Plan
 from minikin.steps.generate.material import Rows, Voice
 from minikin.steps.generate.ship import AUTO, TRIED_PROMPTS
-from minikin.teachers.token_signals import Kept
 
 
 class Costs:
     """The forecast of each step of one build: of its student `plan`, and of a teacher that `came` or is grown."""
 
-    def __init__(self, build: Build, corpus: Corpus, came: Student | None, plan: Plan, voice: Voice, rows: Rows):
+    def __init__(self, build: Build, told: Told, came: Student | None, plan: Plan, voice: Voice, rows: Rows):
         recipe, spec = build.recipe, build.recipe.teacher
-        self.build, self.corpus, self.plan, self.given = build, corpus, plan, rows
+        self.build, self.corpus, self.plan, self.given = build, told.corpus, plan, rows
         self.machine = check.measured(build.threads)
         self.count, self.tokens = len(rows.train.ids_NT), _each(_used(rows.train), rows.train)
         self.live, self.adapters = aims.live(recipe), recipe.train.adapter is not None
@@ -38,13 +36,14 @@ class Costs:
         self.student = self._decoder(plan.shape, pieces, rows.train, recipe.train.checkpointing)
         self.its, self.teacher, self.tuning = (rows.taught or rows).train, None, None
         self.its_tokens, self.asking_s = _each(_used(self.its), self.its), 0.0
-        if spec is not None and not spec.endpoint:
+        if spec is not None and (came or spec.size):
             sizes = decoders.sizes(came.config) if came else ladder.decoder(str(spec.size))
             self.teacher = self._decoder(sizes, int(came.config["vocab_size"]) if came else pieces, self.its)
             self.asking_s = asking_s(self.teacher, len(self.its.ids_NT), self.its_tokens, self.machine)
             self.least = 0.6 if came else 1.0  # tuning stops early where the teacher came with weights
             self.tuning = learn.tuning(build, spec, came, rows) if spec.fit or not came else None
-        self.control = self.teacher is not None and recipe.distil.without_teacher and not recipe.gate.skip_control
+        alone = self.teacher is not None or told.people is not None
+        self.control = alone and recipe.distil.without_teacher and not recipe.gate.skip_control
 
     def _decoder(self, sizes: Any, pieces: int, packed: Packed, checkpointing: bool = False) -> Decoder:
         s = sizes
@@ -75,7 +74,9 @@ class Costs:
             steps.append(("tune", took * self.least, took, f"the teacher, {words.count(how.epochs, 'epoch')} at most"))
         if self.teacher is not None and not self.live:
             learnt = int(np.asarray(self.its.learnt_NT).sum())
-            steps.append(("signals", self.asking_s, self.asking_s, f"its word on {learnt:,} tokens"))
+            kept = learn.kept_of(self.build, self.teacher.vocabulary)
+            what = f"{kept.k} random draws" if kept.kind == "sampled" else f"the {kept.k} likeliest"
+            steps.append(("signals", self.asking_s, self.asking_s, f"its word on {learnt:,} tokens, {what} of each"))
         return steps
 
     def _student(self) -> list[check.Step]:
@@ -114,7 +115,7 @@ class Costs:
         return [*steps, ("gate", gate, gate, f"everything on {words.count(count, 'test example')}")]
 
     def _room(self) -> list[tuple[str, str, str]]:
-        recipe, teacher = self.build.recipe, self.teacher
+        teacher = self.teacher
         batch = learn.lesson(self.build, self.plan, self.given)[1].batch
         peaks = [training_mib(self.student, batch, self.tokens, adapters=self.adapters)]
         disk = []
@@ -123,7 +124,7 @@ class Costs:
             peaks.append(
                 training_mib(teacher, self.tuning.batch, self.its_tokens) if self.tuning else weights_mib(teacher)
             )
-            record = Kept(k=min(recipe.distil.top_k, teacher.vocabulary)).record(teacher.vocabulary)
+            record = learn.kept_of(self.build, teacher.vocabulary).record(teacher.vocabulary)
             stored = words.mib(record.itemsize * float(np.asarray(self.its.learnt_NT).sum()) / MIB)
             disk = [] if self.live else [("disk", stored, "the teacher's signals in the run folder")]
         return [("memory", words.mib(memory_mib(*peaks), 2), "peak of the build"), *disk]

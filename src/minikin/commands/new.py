@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ def new(wishes: Wishes, out: Path, *, ask: bool, force: bool) -> None:
     write(out, values, told, MEANS, "" if values["teacher"] else "gold labels alone", free)
 
 
-def looked(source: str, out: Path, force: bool) -> Peek:
+def looked(source: str, out: Path, force: bool, look: Callable[[str], Peek] = peek) -> Peek:
     """Look at the data and print what every column holds.
 
     Raises UserError when there is a recipe already that may not be overwritten, or a folder of that name.
@@ -75,7 +75,7 @@ def looked(source: str, out: Path, force: bool) -> Peek:
         raise UserError(f"{out} is there already. Use --force to overwrite it, or -o for another name.")
     if out.is_dir():
         raise UserError(f"{out} is a folder. Name a file with -o, for instance {out / 'recipe.yaml'}.")
-    seen = peek(source)
+    seen = look(source)
     console.print(f"{source}: {seen.rows:,} rows", markup=False, soft_wrap=True)
     for column in seen.columns:
         kinds = f"{len(column.values):,} different" if column.values is not None else "many different"

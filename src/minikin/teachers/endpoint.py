@@ -6,22 +6,19 @@ asking may cost is forecast, and capped, before the first request. Nothing but t
 
 from __future__ import annotations
 
-import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from minikin.base import atomic, digest, wire
+from minikin.base import digest, wire
 from minikin.base.errors import TeacherError
 from minikin.base.types import Progress, no_progress
 from minikin.base.wire import Failed, Patience
-from minikin.teachers.service import Chat, Reply, Service, read
-
-Validate = Callable[[str], str | None]
-"""Returns what is wrong with an answer, or None."""
+from minikin.teachers.answers import Answered, Answers, Chat, Forecast, Reply, Validate
+from minikin.teachers.service import Service, read
 
 PATIENCE: Final = Patience(timeout_s=60.0, retries=4, longest_wait_s=120.0)
 CAN: Final = ("text", "logprobs")
@@ -30,6 +27,12 @@ CHARS_PER_TOKEN: Final = 2
 
 REPLY_BYTES: Final = 16 << 20
 WHOSE: Final = "The teacher"
+
+OF_ONE_PROMPT: Final = (400, 413, 422)
+"""What a service that answers other prompts says of one that it can't take: too long, filtered."""
+
+SEVERAL: Final = 3
+"""Prompts in a row that must get no answer before the rest is not tried; more where more are asked at once."""
 
 
 @dataclass(frozen=True)
@@ -45,27 +48,6 @@ class Prices:
         return (self.read * read + self.written * written) / 1e6
 
 
-@dataclass(frozen=True)
-class Forecast:
-    """What asking would take at most: requests not yet in the cache, tokens, and their cost; `paid` is for the rest."""
-
-    requests: int
-    cached: int
-    tokens_read: int
-    tokens_written: int
-    cost: float
-    paid: float = 0.0
-
-
-@dataclass(frozen=True)
-class Answered:
-    """Replies in the order of the chats (None: none that can be used), why some are missing, and what was spent."""
-
-    replies: list[Reply | None]
-    faults: dict[int, str] = field(default_factory=dict)
-    cost: float = 0.0
-
-
 class Endpoint:
     """A black-box teacher: it writes, and where the service gives them, tells the log-probabilities of its tokens."""
 
@@ -73,13 +55,13 @@ class Endpoint:
         self, service: Service, cache: Path, *, prices: Prices | None = None, patience: Patience = PATIENCE
     ) -> None:
         """Nothing is sent yet. Raises UserError for a bad url, or a key that is missing or would leave in the clear."""
-        self.service, self.cache = service, cache
+        self.service, self.answers = service, Answers(cache)
         self.prices, self.patience = prices or Prices(), patience
         self.address = wire.Address.of(service.url, service.key_env is not None, WHOSE)
         wire.key_of(service.key_env, WHOSE)
         self._lock = threading.Lock()
         self._spent = self._promised = 0.0
-        self._failures = 0
+        self._in_a_row, self._given_up, self._answering = 0, False, False
         self._stop = threading.Event()
 
     def check(self, keep: Sequence[str]) -> None:
@@ -99,7 +81,8 @@ class Endpoint:
         Raises TeacherError when that, with what was paid for the rest, may exceed the limit.
         """
         keys = {self._key(chat): chat for chat in chats}
-        known = {key: reply for key in keys if (reply := self._kept(key)) is not None}
+        known = {key: reply for key in keys if (reply := self.answers.get(key)) is not None}
+        self._answering |= any(not reply.fault for reply in known.values())
         read_tokens = sum(_tokens(chat) for key, chat in keys.items() if key not in known)
         requests = len(keys) - len(known)
         written = self.service.max_tokens * requests
@@ -107,10 +90,10 @@ class Endpoint:
         cost = self.prices.of(read_tokens, written)
         limit = self.prices.limit
         if limit is not None and requests and paid + cost > limit:
-            before = f", and {paid:.2f} was paid before" if paid else ""
+            before = f", and {money(paid)} was paid before" if paid else ""
             raise TeacherError(
-                f"teacher: {requests:,} requests may cost up to {cost:.2f}{before}, over the limit of {limit:.2f}. "
-                "Raise the limit, ask less, or lower max_tokens; nothing was spent now."
+                f"teacher: {requests:,} requests may cost up to {money(cost)}{before}, over the limit of "
+                f"{money(limit)}. Raise the limit, ask less, or lower max_tokens; nothing was spent now."
             )
         return Forecast(requests, len(known), read_tokens, written, cost, paid)
 
@@ -134,70 +117,86 @@ class Endpoint:
             self._spent = max(self._spent, self.forecast(chats).paid)
         before = self._spent
         keys = [self._key(chat) for chat in chats]
-        missing = {key: chat for key, chat in zip(keys, chats, strict=True) if self._kept(key) is None}
+        missing = {key: chat for key, chat in zip(keys, chats, strict=True) if self.answers.get(key) is None}
         self._fetch(missing, "logprobs" in keep, progress)
-        replies: list[Reply | None] = []
-        faults: dict[int, str] = {}
-        for i, key in enumerate(keys):
-            reply = self._kept(key)
-            assert reply is not None
-            wrong = _wrong(reply, "logprobs" in keep, validate)
-            if wrong:
-                faults[i] = wrong
-            replies.append(None if wrong else reply)
-        return Answered(replies, faults, self._spent - before)
+        found = self.answers.answered(keys, validate, logprobs="logprobs" in keep)
+        return replace(found, cost=self._spent - before)
 
     def _fetch(self, missing: Mapping[str, Chat], logprobs: bool, progress: Progress) -> None:
         """Ask what is missing. Raises TeacherError for what got no reply."""
         left = list(missing.items())
-        self._failures = 0
+        self._in_a_row, self._given_up = 0, False
         self._stop.clear()
-        failed: list[tuple[Chat, Failed]] = []
-        if logprobs and left:
+        failed: list[tuple[str, Chat, Failed]] = []
+        while logprobs and left and not self._given_up:
             reply = self._one(*left.pop(0), failed)
-            if reply is not None and not reply.logprobs:
+            if reply is not None and reply.text and not reply.logprobs:
                 raise TeacherError(
                     f"teacher: {self.service.url} gives no log-probabilities for {self.service.model}. Learn from its "
                     "text, or use another endpoint; one request was made."
                 )
+            logprobs = reply is None or not reply.text
         pool = ThreadPoolExecutor(self.patience.concurrency)
         try:
-            asked = [pool.submit(self._one, key, chat, failed) for key, chat in left]
+            asked = [] if self._given_up else [pool.submit(self._one, key, chat, failed) for key, chat in left]
             for done, future in enumerate(as_completed(asked), 1):
                 future.result()
-                progress(done / len(asked), f"{done:,} answers, {self._spent:.2f} spent")
-                if self._failures >= self.patience.concurrency:
+                progress(done / len(asked), f"{done:,} answers, {money(self._spent)} spent")
+                if self._given_up:
                     break  # nobody is there: the rest need not be tried
         finally:
             # requests that are on their way end and are kept; those that wait are not made
             self._stop.set()
             pool.shutdown(cancel_futures=True)
-        if failed:
-            chat, why = failed[0]
+        self._judge(failed, len(missing))
+
+    def _judge(self, failed: Sequence[tuple[str, Chat, Failed]], asked: int) -> None:
+        """Keep what the service says of single prompts. Raises TeacherError for all else that got no reply."""
+        bad = [(chat, why) for _, chat, why in failed if why.status not in OF_ONE_PROMPT]
+        if not bad and failed and (self._given_up or not self._answering):
+            bad = [(chat, why) for _, chat, why in failed]
+        if bad:
+            why, named = bad[0][1], ", ".join(f"'{chat[-1]['content'][:60]}'" for chat, _ in bad[:SEVERAL])
             raise TeacherError(
-                f"teacher: {why.why}. {len(failed):,} of {len(missing):,} prompts got no reply, "
-                f"'{chat[-1]['content'][:60]}' among them. What was answered is kept: run the same command again to "
+                f"teacher: {why.why}.{self._hint(why)} {len(failed):,} of {asked:,} prompts got no reply, "
+                f"{named} among them. What was answered is kept: run the same command again to "
                 "ask for the rest, or take out what the service can't answer."
             )
+        for key, _, why in failed:
+            self.answers.put(key, Reply("", "", 0, 0, fault=why.why))
 
-    def _one(self, key: str, chat: Chat, failed: list[tuple[Chat, Failed]]) -> Reply | None:
+    def _hint(self, why: Failed) -> str:
+        """What to do about a request that the service does not take."""
+        if why.names:
+            return (
+                f" It names {' and '.join(why.names)}: give another name for it, or null to leave it out, "
+                "in teacher.parameters."
+            )
+        return f" Check the model '{self.service.model}'." if why.status in OF_ONE_PROMPT else ""
+
+    def _one(self, key: str, chat: Chat, failed: list[tuple[str, Chat, Failed]]) -> Reply | None:
         """Ask about one chat and keep the reply. Raises TeacherError when another request would be refused too."""
+        if self._given_up:
+            return None
         try:
             reply = wire.patiently(lambda: self._once(chat), self.patience, sleep=self._stop.wait)
         except Failed as error:
-            if not error.again:
+            of_one = error.status in OF_ONE_PROMPT
+            if not error.again and not of_one:
                 service = self.service
                 named = f" and the key in {service.key_env}" if service.key_env else ""
                 raise TeacherError(
                     f"teacher: {error.why}. Check the address {service.url}, the model '{service.model}'{named}."
                 ) from None
             with self._lock:
-                self._failures += 1
-                failed.append((chat, error))
+                failed.append((key, chat, error))
+                # a service that answers others is there, whatever it says of this one
+                self._in_a_row += not (of_one and self._answering)
+                self._given_up |= self._in_a_row >= max(SEVERAL, self.patience.concurrency)
             return None
-        atomic.write_json(self._path(key), vars(reply))
+        self.answers.put(key, reply)
         with self._lock:
-            self._failures = 0
+            self._in_a_row, self._answering = 0, True
         return reply
 
     def _once(self, chat: Chat) -> Reply:
@@ -208,8 +207,8 @@ class Endpoint:
         with self._lock:
             if self.prices.limit is not None and self._spent + self._promised + worst > self.prices.limit:
                 raise TeacherError(
-                    f"teacher: the limit of {self.prices.limit:.2f} is reached ({self._spent:.2f} spent). What was "
-                    "answered is kept; raise the limit to go on."
+                    f"teacher: the limit of {money(self.prices.limit)} is reached ({money(self._spent)} spent). What "
+                    "was answered is kept; raise the limit to go on."
                 )
             self._promised += worst
         cost = worst
@@ -227,29 +226,14 @@ class Endpoint:
                 self._promised -= worst
                 self._spent += cost
 
-    def _kept(self, key: str) -> Reply | None:
-        """The reply in the cache; None where there is none, or a damaged one."""
-        try:
-            return Reply(**json.loads(self._path(key).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            return None
-
     def _key(self, chat: Chat) -> str:
         return digest.of_value([self.service.identity, [dict(message) for message in chat]])
 
-    def _path(self, key: str) -> Path:
-        return self.cache / key[:2] / f"{key}.json"
+
+def money(amount: float) -> str:
+    """An amount with two decimals, or with three digits where those would hide it."""
+    return f"{amount:,.2f}" if amount >= 1 or round(amount, 2) == amount else f"{amount:.3g}"
 
 
 def _tokens(chat: Chat) -> int:
     return sum(len(message["content"]) // CHARS_PER_TOKEN + 8 for message in chat)
-
-
-def _wrong(reply: Reply, logprobs: bool, validate: Validate | None) -> str:
-    if not reply.text.strip():
-        return "an empty answer"
-    if reply.finish == "length":
-        return "an answer that was cut off at max_tokens"
-    if logprobs and not reply.logprobs:
-        return "an answer without log-probabilities"
-    return (validate(reply.text) or "") if validate else ""

@@ -28,6 +28,7 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 FILES = [
     "config.json",
+    "generation_config.json",
     WEIGHTS,
     INDEX,
     "model-*-of-*.safetensors",
@@ -87,6 +88,14 @@ def offline() -> bool:
     return any(
         os.environ.get(k, "").upper() in {"1", "TRUE", "YES", "ON"} for k in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
     )
+
+
+def is_encoder_decoder(folder: Path) -> bool:
+    """Whether a folder holds an encoder-decoder, such as T5 or BART, by its config.json."""
+    try:
+        return json.loads((folder / "config.json").read_text(encoding="utf-8")).get("is_encoder_decoder") is True
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def _from_cache(model: str, revision: str | None) -> tuple[Path | None, str]:

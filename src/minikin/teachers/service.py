@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from minikin.base.joined import readable
 from minikin.base.wire import Failed, usage
-
-Chat = Sequence[Mapping[str, str]]
+from minikin.teachers.answers import Chat, Reply, likeliest
 
 
 @dataclass(frozen=True)
 class Service:
-    """Where and what to ask: `url` ends before /chat/completions; `key_env` is the environment variable of the key."""
+    """Where and what to ask: `url` ends before /chat/completions; `key_env` is the environment variable of the key.
+
+    `parameters` are other names for max_tokens, temperature and seed where the service has them; None leaves one out.
+    """
 
     url: str
     model: str
@@ -22,52 +25,39 @@ class Service:
     temperature: float = 0.0
     seed: int | None = 0
     logprobs: int = 0
+    parameters: Mapping[Any, str | None] = field(default_factory=dict)
 
     @property
     def identity(self) -> list[Any]:
         """What decides a reply, and so its place in the cache; never the key."""
-        return [self.url.rstrip("/"), self.model, self.max_tokens, self.temperature, self.seed, self.logprobs]
+        asked = [self.url.rstrip("/"), self.model, self.max_tokens, self.temperature, self.seed, self.logprobs]
+        return [*asked, dict(self.parameters)] if self.parameters else asked
 
     def body(self, chat: Chat) -> dict[str, Any]:
         """The request about one chat."""
-        asked: dict[str, Any] = {
-            "model": self.model,
-            "messages": [dict(message) for message in chat],
-            "max_tokens": self.max_tokens,
-            "temperature": self.temperature,
-        }
-        asked |= {} if self.seed is None else {"seed": self.seed}
+        asked: dict[str, Any] = {"model": self.model, "messages": [dict(message) for message in chat]}
+        ours = {"max_tokens": self.max_tokens, "temperature": self.temperature}
+        ours |= {} if self.seed is None else {"seed": self.seed}
+        for name, value in ours.items():
+            if called := self.parameters.get(name, name):
+                asked[called] = value
         return asked | ({"logprobs": True, "top_logprobs": self.logprobs} if self.logprobs else {})
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What came back: the text, why it ended, tokens read and written, and for each token of it the likeliest ones.
-
-    `logprobs` hold for each token a list of [token, log-probability], the written one first.
-    """
-
-    text: str
-    finish: str
-    tokens_read: int
-    tokens_written: int
-    logprobs: tuple[Any, ...] = ()
 
 
 def read(said: Mapping[str, Any], guess: int) -> Reply:
     """The reply in a service's JSON; `guess` is the number of tokens read where it tells none.
 
-    Raises `Failed` when there is none in it, which may have cost money.
+    A message without text (a filter, a call of a tool, tokens that were all spent on reasoning) reads as an empty one.
+    Raises `Failed` when there is no message, which may have cost money.
     """
     try:
         choice = said["choices"][0]
-        text, finish = choice["message"]["content"], str(choice.get("finish_reason") or "")
-        if text is None and finish == "content_filter":
-            text = ""
+        text, finish = choice["message"].get("content"), str(choice.get("finish_reason") or "")
+        text = "" if text is None else text
         if not isinstance(text, str):
             raise TypeError("no text")
         given = (choice.get("logprobs") or {}).get("content") or []
-        likeliest = [
+        named = [
             [[t["token"], t["logprob"]], *([o["token"], o["logprob"]] for o in t.get("top_logprobs") or ())]
             for t in given
         ]
@@ -75,4 +65,4 @@ def read(said: Mapping[str, Any], guess: int) -> Reply:
         why = f"the endpoint's answer holds no text ({type(error).__name__})"
         raise Failed(why, again=True, may_cost=True) from None
     counted = usage(said)
-    return Reply(text, finish, *(counted or (guess, len(text))), tuple(likeliest))
+    return Reply(readable(text), readable(finish), *(counted or (guess, len(text))), likeliest(named))

@@ -2,16 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 from minikin.base import decoders
 from minikin.base.errors import UserError
 from minikin.base.types import Student
 from minikin.feed.speech import Speaker
 from minikin.recipe import ladder
-from minikin.recipe.consistent import LIVE, PEOPLES
-from minikin.recipe.schema import Recipe
+from minikin.recipe.consistent import LIVE, LOCAL, PEOPLES, TEXTUAL, named
+from minikin.recipe.schema import Recipe, default_objectives
+from minikin.steps.context import Build
 from minikin.steps.generate.material import Voice
+from minikin.teachers.resolve import Checkpoint
+from minikin.teachers.rewriter import is_rewriter
 from minikin.train.on_policy import OnPolicy
 from minikin.train.token_objectives import TokenObjective
+
+
+def suited(build: Build, checkpoint: Checkpoint | None) -> Build:
+    """The build with what a student can learn from this teacher: from an encoder-decoder as `checkpoint`, its text.
+
+    Raises UserError, before anything is spent, for what the recipe wants else of it, and for what it says of the text
+    of another one.
+    """
+    recipe, spec = build.recipe, build.recipe.teacher
+    if checkpoint is None or spec is None:
+        return build
+    if not is_rewriter(checkpoint):
+        heard = [f"teacher.{key}" for key in named(spec, TEXTUAL)]
+        if heard := [*heard, *(["data.json_schema"] if recipe.data.json_schema else [])]:
+            raise UserError(
+                f"{heard[0]} is about the text of an endpoint or an encoder-decoder, and {spec.model} is neither. "
+                "Leave it out."
+            )
+        return build
+    if wanted := next(_beyond_text(recipe), ""):
+        raise UserError(
+            f"{wanted}: the teacher {spec.model} is an encoder-decoder, which is asked as it is and teaches by its "
+            "text alone. Leave that out; the student learns its answers with gold."
+        )
+    objectives = recipe.distil.objectives
+    if any(o.name not in PEOPLES for o in objectives):
+        objectives = default_objectives(
+            "generate", taught=False, grown=recipe.data.kind != "text" and not recipe.student.model
+        )
+    build.stages.say(f"an encoder-decoder: the student learns from its text ({', '.join(o.name for o in objectives)})")
+    distil = recipe.distil.model_copy(update={"objectives": objectives})
+    return replace(build, recipe=recipe.model_copy(update={"distil": distil}))
+
+
+def _beyond_text(recipe: Recipe) -> Iterator[str]:
+    """What a recipe wants of a teacher that its text can't give; the default objectives are nobody's wish."""
+    tuning = [key for key in LOCAL if key not in ("revision", "precision", "fit")]
+    yield from (f"teacher.{key}" for key in named(recipe.teacher, tuning)) if recipe.teacher else ()
+    distil = recipe.distil
+    if distil.objectives != default_objectives("generate"):
+        yield from (f"distil.objectives: '{o.name}'" for o in distil.objectives if o.name not in PEOPLES)
+    if distil.on_policy:
+        yield "distil.on_policy"
+    if distil.signals != "top":
+        yield f"distil.signals: '{distil.signals}'"
+    if recipe.data.kind == "text":
+        yield "data.kind: 'text' has no prompts"
+    if recipe.student.start == "cut" and not recipe.student.model:
+        yield "student.start: 'cut'"
+    if recipe.train.adapter and not recipe.student.model:
+        yield "train.adapter without student.model"
 
 
 def live(recipe: Recipe) -> bool:

@@ -1,14 +1,13 @@
-"""An endpoint as the teacher: prompts that have no answer get its own, and the gate's prompts are asked beside them.
+"""A teacher that teaches by its text: an endpoint answers the prompts that have no answer, and the answers of an
+encoder-decoder stand in place of people's. The gate's prompts are asked beside them.
 
 Answers lie in the run folder under the hash of what was asked, whatever becomes of the build: none is paid for twice.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy as np
 from minikin.base.errors import UserError
 from minikin.base.extras import need
 from minikin.base.joined import Joined
-from minikin.base.types import UNKNOWN_LABEL, Data, Split, Text
+from minikin.base.types import UNKNOWN_LABEL, Data, Progress, Split, Text
 from minikin.base.wire import Patience
 from minikin.data.clean import tidy
 from minikin.data.faults import Bag
@@ -24,8 +23,13 @@ from minikin.data.generate import ANSWER, Corpus, answer, messages
 from minikin.data.load import digest_of
 from minikin.recipe.schema import TeacherSpec
 from minikin.steps.context import Build
-from minikin.teachers.endpoint import Endpoint, Forecast, Prices, Validate
-from minikin.teachers.service import Chat, Service
+from minikin.steps.teach import in_bfloat16, threads
+from minikin.teachers.answers import Answered, Chat, Forecast, Validate
+from minikin.teachers.conform import validator
+from minikin.teachers.endpoint import Endpoint, Prices, money
+from minikin.teachers.resolve import Checkpoint
+from minikin.teachers.rewriter import Rewriter, is_rewriter
+from minikin.teachers.service import Service
 
 ROLES: Final = ("test", "train", "validation", "calibration", "unlabelled")
 MOST_PROMPTS: Final = 2000
@@ -57,23 +61,22 @@ class _Question:
     chat: Chat
 
 
-def told(build: Build, corpus: Corpus) -> Told:
-    """Ask the endpoint that the recipe names; any other teacher is not asked for text, and the corpus stays.
+def told(build: Build, corpus: Corpus, checkpoint: Checkpoint | None = None) -> Told:
+    """Ask the endpoint that the recipe names, or the encoder-decoder `checkpoint`; for any other the corpus stays.
 
-    Raises TeacherError for what the endpoint lacks, refuses or would cost too much, and DataError when too few of its
+    Raises TeacherError for what the teacher lacks, refuses or would cost too much, and DataError when too few of its
     answers can be used.
     """
-    spec, validate = build.recipe.teacher, validator(build.recipe.data.json_schema)
-    if spec is None or spec.endpoint is None:
+    writer, spec, validate = _writer(build, checkpoint), build.recipe.teacher, validator(build.recipe.data.json_schema)
+    if writer is None or spec is None:
         return Told(corpus)
     for module in ("gguf", "xllamacpp"):  # what the build needs later is looked for before anything is paid for
         need(module, "gguf")
-    endpoint = _endpoint(build, spec)
-    questions = asked(corpus, spec.system)
-    build.stages.say(sentence(spec, endpoint.forecast([q.chat for q in questions])))
+    questions = asked(corpus, spec.system, every=isinstance(writer, Rewriter))
+    chats = [question.chat for question in questions]
+    build.stages.say(sentence(spec, writer.forecast(chats)))
     with build.stages.stage("teacher", f"asking {spec.model} about {len(questions):,} prompts") as progress:
-        keep = ("text", "logprobs") if spec.logprobs else ("text",)
-        found = endpoint.ask([q.chat for q in questions], keep=keep, validate=validate, progress=progress)
+        found = _answered(build, writer, chats, validate, progress)
     bag, answers = Bag(), dict[tuple[str, int], str]()
     for i, (question, reply) in enumerate(zip(questions, found.replies, strict=True)):
         words = "" if reply is None else tidy(reply.text)[0]
@@ -88,46 +91,50 @@ def told(build: Build, corpus: Corpus) -> Told:
         for q, reply in zip(questions, found.replies, strict=True)
         if reply is not None and reply.logprobs and q.role in ("train", "unlabelled") and answers[q.role, q.at]
     ]
-    return replace(_learnt(corpus, answers, bag), heard=tuple(heard))
+    return replace(_learnt(corpus, answers, bag, every=isinstance(writer, Rewriter)), heard=tuple(heard))
 
 
-def _endpoint(build: Build, spec: TeacherSpec) -> Endpoint:
-    """The endpoint, unasked."""
-    service = Service(str(spec.endpoint), spec.model, spec.key_env, max_tokens=spec.max_tokens, logprobs=spec.logprobs)
+def _writer(build: Build, checkpoint: Checkpoint | None) -> Endpoint | Rewriter | None:
+    """The teacher that teaches by its text, unasked; None where there is none, or where it tells more."""
+    spec = build.recipe.teacher
+    if spec is None or not (spec.endpoint or is_rewriter(checkpoint)):
+        return None
+    if checkpoint is not None:
+        return Rewriter(
+            checkpoint,
+            build.run.answers,
+            max_tokens=spec.max_tokens,
+            beams=spec.beams,
+            bfloat16=in_bfloat16(spec),
+        )
+    service = Service(
+        str(spec.endpoint),
+        spec.model,
+        spec.key_env,
+        max_tokens=spec.max_tokens,
+        logprobs=spec.logprobs,
+        parameters=spec.parameters,
+    )
     patience = Patience(spec.timeout_s, spec.retries, max(120.0, spec.timeout_s), spec.concurrency)
     prices = Prices(spec.price_in, spec.price_out, spec.limit)
     return Endpoint(service, build.run.answers, prices=prices, patience=patience)
 
 
-def validator(path: str | None) -> Validate | None:
-    """What says whether an answer is JSON that satisfies the schema in a file; None for no file.
+def _answered(
+    build: Build, writer: Endpoint | Rewriter, chats: Sequence[Chat], validate: Validate | None, progress: Progress
+) -> Answered:
+    if isinstance(writer, Rewriter):
+        with threads(build.threads):
+            return writer.ask(chats, validate=validate, progress=progress)
+    keep = ("text", "logprobs") if writer.service.logprobs else ("text",)
+    return writer.ask(chats, keep=keep, validate=validate, progress=progress)
 
-    Raises UserError for a file that holds no JSON Schema.
+
+def asked(corpus: Corpus, system: str, *, every: bool = False) -> list[_Question]:
+    """Every prompt without an answer, and the test's; with `every` also those to learn from that people answered.
+
+    Raises UserError when no prompt lacks an answer.
     """
-    if path is None:
-        return None
-    jsonschema = need("jsonschema", "build")
-    try:
-        schema = json.loads(Path(path).read_text(encoding="utf-8"))
-        known = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
-        known.check_schema(schema)
-    except (OSError, ValueError, RecursionError, jsonschema.SchemaError) as error:
-        reason = getattr(error, "message", None) or error
-        raise UserError(f"data.json_schema: {path} holds no JSON Schema ({reason}). Give another file.") from error
-    checker = known(schema)
-
-    def wrong(text: str) -> str | None:
-        try:
-            fault = next(checker.iter_errors(json.loads(text)), None)
-        except (ValueError, RecursionError):
-            return "an answer that is no JSON"
-        return None if fault is None else f"an answer against the schema: {str(fault.message)[:100]}"
-
-    return wrong
-
-
-def asked(corpus: Corpus, system: str) -> list[_Question]:
-    """Every prompt without an answer, and the test's. Raises UserError when no prompt lacks one."""
     first: list[dict[str, str]] = [{"role": "system", "content": system}] if system else []
     questions, lacking = [], 0
     for role in ROLES:
@@ -135,8 +142,9 @@ def asked(corpus: Corpus, system: str) -> list[_Question]:
         for at in range(min(len(texts), MOST_PROMPTS) if role == "test" else len(texts)):
             chat = messages(texts[at], corpus.kind)
             has_answer = chat[-1]["role"] == ANSWER
-            lacking += not has_answer
-            if role == "test" or not has_answer:
+            wanted = not has_answer or (every and role == "train")
+            lacking += wanted
+            if role == "test" or wanted:
                 questions.append(_Question(role, at, [*first, *map(dict, chat[:-1] if has_answer else chat)]))
     if not lacking:
         raise UserError(
@@ -153,35 +161,42 @@ def sentence(spec: TeacherSpec, forecast: Forecast) -> str:
         f"{spec.model}: {forecast.requests:,} prompts to ask{kept}; at most about {forecast.tokens_read:,} tokens read "
         f"and {forecast.tokens_written:,} written"
     )
+    if spec.endpoint is None:
+        return words
     if not spec.price_in + spec.price_out:
         return f"{words}; no prices are given"
-    limit = "no limit is set" if spec.limit is None else f"the limit is {spec.limit:,.2f}"
-    return f"{words}, which cost {forecast.cost:,.2f}; {limit}"
+    limit = "no limit is set" if spec.limit is None else f"the limit is {money(spec.limit)}"
+    return f"{words}, which cost {money(forecast.cost)}; {limit}"
 
 
-def foreseen(build: Build, corpus: Corpus) -> tuple[Corpus, str]:
-    """For a check: a corpus in which prompts stand in for answers, and what asking would take. Nothing is sent."""
-    spec = build.recipe.teacher
+def foreseen(build: Build, corpus: Corpus, checkpoint: Checkpoint | None = None) -> tuple[Told, str]:
+    """For a check: `told` with prompts that stand in for answers, and what asking would take. Nothing is sent."""
+    writer, spec = _writer(build, checkpoint), build.recipe.teacher
     validator(build.recipe.data.json_schema)
-    if spec is None or spec.endpoint is None:
-        return corpus, ""
-    questions = asked(corpus, spec.system)
-    words = sentence(spec, _endpoint(build, spec).forecast([q.chat for q in questions]))
+    if writer is None or spec is None:
+        return Told(corpus), ""
+    every = isinstance(writer, Rewriter)
+    questions = asked(corpus, spec.system, every=every)
+    words = sentence(spec, writer.forecast([q.chat for q in questions]))
     answers = {(q.role, q.at): str(q.chat[-1]["content"]) for q in questions}
-    return _learnt(corpus, answers, Bag()).corpus, words
+    return _learnt(corpus, answers, Bag(), every=every), words
 
 
-def _learnt(corpus: Corpus, answers: dict[tuple[str, int], str], bag: Bag) -> Told:
-    """The corpus with these answers where it had none. Raises DataError when a split is left without any."""
+def _learnt(corpus: Corpus, answers: dict[tuple[str, int], str], bag: Bag, *, every: bool) -> Told:
+    """The corpus with these answers where it had none, and with `every` in place of those to learn from.
+
+    Raises DataError when a split is left without any.
+    """
     data, kind = corpus.data, corpus.kind
-    open_test = _open(corpus, "test")
+    open_test, open_train = (_open(corpus, role) for role in ("test", "train"))
     made: dict[str, Split] = {}
     for role in ROLES:
         split: Split = getattr(data, role)
-        made[role] = _with(split, kind, answers, role) if role == "unlabelled" or _open(corpus, role) else split
-    unlabelled, people = made.pop("unlabelled"), None
+        new = role == "unlabelled" or _open(corpus, role) or (every and role == "train")
+        made[role] = _with(split, kind, answers, role) if new else split
+    unlabelled = made.pop("unlabelled")
+    people = None if open_train or not (every or len(unlabelled)) else corpus
     if len(unlabelled):
-        people = None if _open(corpus, "train") else corpus
         made["train"] = _both(made["train"], unlabelled)
     for role, split in made.items():
         if not len(split):

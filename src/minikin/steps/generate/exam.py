@@ -18,7 +18,7 @@ from minikin.measure.writing import Written
 from minikin.runtimes.author import Author
 from minikin.steps.generate.ask import MOST_PROMPTS
 from minikin.steps.generate.material import prompts
-from minikin.teachers.endpoint import Validate
+from minikin.teachers.answers import Validate
 
 CONTINUED: Final = 32
 """Running texts that are continued."""

@@ -6,7 +6,7 @@ Teacher and student have different tokenizers, so only sorted probabilities are 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -20,10 +20,8 @@ from minikin.feed.speech import ANSWER_BITS
 from minikin.steps.context import Build
 from minikin.steps.generate.ask import Told
 from minikin.steps.generate.material import Rows
+from minikin.teachers.answers import NEVER
 from minikin.teachers.token_signals import Kept, realigned
-
-NEVER: Final = -1e4
-"""The log-probability of what a service did not name."""
 
 
 def signals(build: Build, told: Told, rows: Rows) -> TokenSignals | None:

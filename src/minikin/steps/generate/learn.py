@@ -93,9 +93,12 @@ def grown(build: Build, shape: DecoderShape, voice: Voice, seed: int) -> Student
 
 
 def tuned(build: Build, came: Student | None, voice: Voice, rows: Rows) -> Student | None:
-    """The teacher, tuned on people's answers: the checkpoint, or one grown on this data alone."""
+    """The teacher, tuned on people's answers: the checkpoint, or one grown on this data alone.
+
+    None where there is none, or only the text of one.
+    """
     spec = build.recipe.teacher
-    if spec is None or spec.endpoint or (came is not None and not spec.fit):
+    if spec is None or (not spec.fit if came is not None else not spec.size):
         return came
     its, settings = rows.taught or rows, tuning(build, spec, came, rows)
     before = came or grown(build, ladder.decoder(str(spec.size)), voice, build.recipe.seed)
@@ -182,9 +185,7 @@ def asked(build: Build, teacher: Student, rows: Rows) -> TokenSignals | Student:
     if aims.live(build.recipe):
         return teacher
     weights = digest.of_arrays(teacher.dequantized().tensors)
-    kept = token_signals.Kept(
-        k=min(build.recipe.distil.top_k, _pieces(teacher)), temperature=aims.temperature(build.recipe)
-    )
+    kept = kept_of(build, _pieces(teacher))
     its = rows.taught or rows
     inputs = build.inputs(weights, its.digest, asdict(kept))
 
@@ -194,13 +195,22 @@ def asked(build: Build, teacher: Student, rows: Rows) -> TokenSignals | Student:
             shards = scratch / "shards"
             token_signals.collect(its_model, its.train, out, kept, scratch=shards, progress=progress)
 
-    words = f"asking about {int(np.asarray(its.train.learnt_NT).sum()):,} tokens"
+    of_each = f"{kept.k} {'random draws' if kept.kind == 'sampled' else 'likeliest'} of each"
+    words = f"asking about {int(np.asarray(its.train.learnt_NT).sum()):,} tokens, {of_each}"
     found = token_signals.read(build.step("signals", "signals", inputs, words, do), its.train)
     if its is rows:
         return found
     match_M = matched(np.asarray(rows.places_M), np.asarray(its.places_M))
     build.stages.say(f"{(match_M >= 0).mean():.0%} of the student's tokens begin where one of the teacher's does")
     return token_signals.realigned(found, rows.train, match_M)
+
+
+def kept_of(build: Build, pieces: int) -> token_signals.Kept:
+    """What is kept of each distribution over so many pieces."""
+    distil = build.recipe.distil
+    if distil.signals == "sampled":
+        return token_signals.Kept("sampled", distil.top_k, aims.temperature(build.recipe), seed=build.recipe.seed)
+    return token_signals.Kept(k=min(distil.top_k, pieces), temperature=aims.temperature(build.recipe))
 
 
 def _pieces(student: Student) -> int:
@@ -283,7 +293,7 @@ def distilled(
     dropout = dropout_of(build, is_grown=plan.start == "grown")
     inputs = build.inputs(
         rows.digest,
-        recipe.distil.top_k,
+        [recipe.distil.top_k, recipe.distil.signals],
         digest.of_arrays(teacher.tensors) if teacher else isinstance(said, TokenSignals) and said.digest,
         [asdict(o) for o in objectives],
         asdict(settings),

@@ -26,6 +26,8 @@ from minikin.feed.packing import read as documents
 from minikin.feed.speech import Speaker, Spoken
 from minikin.steps.context import Build
 from minikin.students import tokenizer
+from minikin.teachers.resolve import Checkpoint
+from minikin.teachers.rewriter import is_rewriter
 
 PLACES = "places.npy"
 FAULTS = "faults.json"
@@ -72,9 +74,12 @@ def learned_from(corpus: Corpus) -> Array | None:
     return np.array([hash64(text[0]) for split in splits for text in split.texts], np.uint64)
 
 
-def data(build: Build) -> Corpus:
-    """Read the data into clean splits, and tell what was found in it."""
-    spec, cache = build.recipe.data, build.run.root / "data"
+def data(build: Build, checkpoint: Checkpoint | None = None) -> Corpus:
+    """Read the data into clean splits, and tell what was found in it.
+
+    An endpoint, or an encoder-decoder as `checkpoint`, will answer prompts that lack answers.
+    """
+    spec, teacher, cache = build.recipe.data, build.recipe.teacher, build.run.root / "data"
     columns = {"pairs": (spec.prompt, spec.completion), "chat": (spec.messages,), "text": (_one(spec.text),)}
     with build.stages.stage("data", "reading and checking") as progress:
         found = read_corpus(
@@ -85,7 +90,7 @@ def data(build: Build) -> Corpus:
             validation=spec.validation,
             calibration=spec.calibration,
             unlabelled=spec.unlabelled,
-            answered=bool(build.recipe.teacher and build.recipe.teacher.endpoint),
+            answered=bool(teacher and teacher.endpoint) or is_rewriter(checkpoint),
             seed=build.recipe.seed,
             cache=cache,
             progress=progress,
@@ -161,8 +166,8 @@ def _rows(build: Build, corpus: Corpus, voice: Voice, *, places: bool, whose: st
     recipe = build.recipe
     wide = gather(corpus, recipe.distil.augment, recipe.seed)
     splits = {
+        "plain": corpus.data.train,  # first: where none fits, rows are told, and not their copies
         "train": wide,
-        "plain": corpus.data.train,
         "validation": corpus.data.validation,
         "test": corpus.data.test,
     }

@@ -21,6 +21,7 @@ from minikin.steps.context import Build
 from minikin.steps.generate import material, shipping
 from minikin.teachers import causal, from_encoder
 from minikin.teachers.resolve import Checkpoint, resolve
+from minikin.teachers.rewriter import is_rewriter
 
 PROBE_TEXTS = 256
 ACROSS = ("uld", "gold", "prompt")
@@ -54,6 +55,8 @@ def found(
     in the student's, with the student's chat template. Raises UserError when one of them could never ship as GGUF, or
     when the recipe needs tokens in common and there are none.
     """
+    if is_rewriter(checkpoint):
+        checkpoint = None  # its text is all that it gives
     if mine is None:
         return (None if checkpoint is None else _read(build, corpus, checkpoint, "teacher").trimmed), None
     with _called("student.model"):

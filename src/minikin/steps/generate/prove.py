@@ -20,11 +20,12 @@ from minikin.recipe.schema import Recipe
 from minikin.runtimes.author import Author
 from minikin.steps import verdict as gates
 from minikin.steps.context import Build
-from minikin.steps.generate.ask import MOST_PROMPTS, Told, validator
+from minikin.steps.generate.ask import MOST_PROMPTS, Told
 from minikin.steps.generate.exam import Exam, exam, samples, wrong
 from minikin.steps.generate.material import prompts
 from minikin.steps.generate.parity import parity
 from minikin.steps.generate.ship import likelihood, packaged_aside
+from minikin.teachers.conform import validator
 
 AGREEMENT: Final = "The test has no people's answers: its figures are agreement with the teacher, not correctness."
 COMPARED: Final = ("teacher", "student_without_teacher", "tfidf")
