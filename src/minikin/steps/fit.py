@@ -19,6 +19,7 @@ from minikin.package import kin as package
 from minikin.plan.budget import Limits, Measured, refuse_if_impossible
 from minikin.plan.candidates import Candidate, can_cut, propose
 from minikin.recipe import ladder
+from minikin.recipe.consistent import SHAPE
 from minikin.recipe.schema import Recipe
 from minikin.runtimes import open as open_kin
 from minikin.steps.context import Build
@@ -40,7 +41,7 @@ def candidates_of(recipe: Recipe, teacher_shape: tuple[int, int, int, int] | Non
         schemes = (cast(Scheme, recipe.quantize),)  # recipe/consistent.py has kept the decoders' away
     starts = ["cut", "grown"] if spec.start == "auto" else [spec.start]
     families = ["static", "encoder"] if spec.family == "auto" else [spec.family]
-    if spec.size or spec.hidden or spec.layers:
+    if any(getattr(spec, key) is not None for key in SHAPE):
         return [replace(_named(recipe, teacher_shape), schemes=schemes)]
     found = propose(families, starts, teacher_shape)
     if not found:

@@ -16,7 +16,7 @@ from minikin.base.types import Progress, Student
 from minikin.data.generate import Corpus
 from minikin.equations import intervals
 from minikin.feed.causal import model_of
-from minikin.measure import writing
+from minikin.measure import speed, writing
 from minikin.measure.writing import Nearest, Written
 from minikin.recipe.read import dump
 from minikin.recipe.schema import Recipe
@@ -25,9 +25,11 @@ from minikin.steps import verdict as gates
 from minikin.steps.context import Build
 from minikin.steps.generate.ask import MOST_PROMPTS, Told
 from minikin.steps.generate.material import prompts
-from minikin.steps.generate.ship import likelihood, packaged_aside
+from minikin.steps.generate.ship import importance_of, likelihood, packaged_aside
 
 EXAMPLES: Final = 40
+OPENING: Final = 64
+"""Characters of a text that a kin of running text continues to show its memory."""
 AGREEMENT: Final = "The test has no people's answers: its figures are agreement with the teacher, not correctness."
 
 
@@ -75,7 +77,8 @@ def everyone(
         found["teacher"] = _quoted(told.test, prompts(corpus, corpus.data.test)[1], seed)
     found["student"] = measured(kin, corpus, seed, _part(progress, 0.5, 0.7, "student"))
     if alone is not None:
-        with packaged_aside(alone, kin.manifest.scheme.upper(), corpus.kind, new_tokens) as its:
+        mix, matters = kin.manifest.scheme.upper(), importance_of(alone, corpus)
+        with packaged_aside(alone, mix, corpus.kind, new_tokens, importance=matters) as its:
             found["student_without_teacher"] = measured(its, corpus, seed, _part(progress, 0.7, 0.9, "control"))
     if corpus.kind == "pairs":
         progress(0.9, "nearest answers")
@@ -147,7 +150,9 @@ def judged(
     def do(out: Path, _scratch: Path, progress: Progress) -> None:
         found = everyone(build, told, kin, teacher, alone, progress)
         same = parity(kin, student, corpus, build.recipe.gate.parity_texts)
-        gate = verdict(build.recipe, found, same, agreement=told.agreement)
+        limited = build.recipe.budget.memory_mib is not None
+        memory = speed.cold_start(build.out, opening(corpus), runs=3).memory_mib if limited else None
+        gate = verdict(build.recipe, found, same, memory, agreement=told.agreement)
         build.notes += [AGREEMENT] if told.agreement else []
         build.notes += notes(found, build.recipe.seed)
         more = {
@@ -175,8 +180,19 @@ def _measured(row: Mapping[str, Any], student: Mapping[str, Any]) -> dict[str, A
     return {**row, **{key: student.get(key) for key in ("accuracy", "latency_ms_p50", "latency_ms_p95", "size_mib")}}
 
 
+def opening(corpus: Corpus) -> Any:
+    """What a fresh process is asked: the first prompt of the test, or how its first text begins."""
+    asked, _ = prompts(corpus, corpus.data.test)
+    return asked[0] if asked else str(corpus.data.test.texts[0])[:OPENING]
+
+
 def verdict(
-    recipe: Recipe, found: Mapping[str, Subject], same: Mapping[str, Any], *, agreement: bool = False
+    recipe: Recipe,
+    found: Mapping[str, Subject],
+    same: Mapping[str, Any],
+    memory_mib: float | None = None,
+    *,
+    agreement: bool = False,
 ) -> dict[str, Any]:
     """Pass or fail against the recipe, with the reasons and what came nearest; with `agreement`, to the teacher."""
     drift, most = abs(float(same["perplexity_ratio"]) - 1.0), recipe.gate.max_flips
@@ -186,7 +202,8 @@ def verdict(
     )
     rows, scores = ({name: getattr(s, part) for name, s in found.items()} for part in ("row", "score"))
     quality = "exact answers" if found["student"].written is not None else "likelihood (one over the perplexity)"
-    return gates.verdict(recipe, rows, scores, quality, apart if drift > most else "", agreement=agreement)
+    told = apart if drift > most else ""
+    return gates.verdict(recipe, rows, scores, quality, told, memory_mib=memory_mib, agreement=agreement)
 
 
 def notes(found: Mapping[str, Subject], seed: int) -> list[str]:
