@@ -151,11 +151,11 @@ def _refuse(old: Sizes, new: Sizes, layout: Layout) -> None:
     if layout.bound and new.hidden != new.heads * new.head_width:
         raise UserError(
             f"This family's hidden width is heads times head width: {new.heads} heads of {new.head_width} make "
-            f"{new.heads * new.head_width}, not {new.hidden}. Give hidden: {new.heads * new.head_width}, or leave one out."
+            f"{new.heads * new.head_width}, not {new.hidden}. Give one of the two alone."
         )
     if new.hidden % new.heads:
         nearest = max(new.heads, round(new.hidden / new.heads) * new.heads)
         raise UserError(
-            f"A cut keeps whole heads, {old.heads // old.groups} to each of its kv_heads, and hidden: {new.hidden} is no "
-            f"multiple of {new.heads} heads. Give hidden: {nearest}, or other kv_heads."
+            f"A cut keeps whole heads, {old.heads // old.groups} to each of its kv_heads, and hidden: {new.hidden} is "
+            f"no multiple of {new.heads} heads. Give hidden: {nearest}, or other kv_heads."
         )

@@ -31,8 +31,8 @@ def write(
     """Write every file of a kin that writes into `folder`, which exists; `mix` is a GGUF type such as Q8_0.
 
     `name` is what the GGUF file calls itself: not its folder, so that one student is the same bytes wherever it is
-    built. `trained_on` holds 64-bit hashes of the prompts that the build learned from, so that nobody certifies on them.
-    Raises UserError when the model can't become GGUF. Same student, same bytes.
+    built. `trained_on` holds 64-bit hashes of the prompts that the build learned from, so that nobody certifies on
+    them. Raises UserError when the model can't become GGUF. Same student, same bytes.
     """
     if kind != "text":
         # other tools must prompt as the model was trained, also where it came without a template

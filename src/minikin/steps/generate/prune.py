@@ -1,4 +1,4 @@
-"""What is cut out of a decoder after it was distilled, and its recovery; pipeline.py calls it, and ship.py measures by it."""
+"""What is cut out of a decoder after it was distilled, and its recovery; ship.py measures untrained ones cut alike."""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ from minikin.feed.speech import Speaker
 from minikin.measure import writing
 from minikin.package import decoder_kin
 from minikin.recipe import ladder
-from minikin.recipe.ladder import DecoderShape
 from minikin.recipe.consistent import SHAPE
+from minikin.recipe.ladder import DecoderShape
 from minikin.recipe.read import dump
 from minikin.recipe.schema import Recipe, StudentSpec
 from minikin.report import words
