@@ -100,7 +100,7 @@ def planned(
     with the nearest that there is, and when it could not learn as the recipe says.
     """
     origin = own or teacher or _to_be_grown(build, voice)
-    wanted, budget = _candidates(build.recipe, origin), build.recipe.budget
+    wanted, budget = candidates(build.recipe, origin), build.recipe.budget
     mix = MIXES.get(build.recipe.quantize, MIXES[AUTO[0]])
     front: list[dict[str, Any]] = []
     chosen: Plan | None = None
@@ -150,7 +150,7 @@ def _row(plan: Plan, size_mib: float | None) -> dict[str, Any]:
     return {"name": plan.name, "family": "decoder", "size_mib": size_mib, **nothing}
 
 
-def _candidates(recipe: Recipe, origin: Student | None) -> list[Plan]:
+def candidates(recipe: Recipe, origin: Student | None) -> list[Plan]:
     """The shape that the student's own checkpoint has or that the recipe names, or the ladder from large to small."""
     spec = recipe.student
     start = spec.start if spec.start != "auto" else "grown" if origin is None else _start(recipe)
