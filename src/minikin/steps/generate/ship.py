@@ -19,7 +19,7 @@ from minikin.data.generate import Corpus
 from minikin.feed.causal import model_of
 from minikin.feed.speech import Speaker
 from minikin.measure import writing
-from minikin.package import decoder_kin
+from minikin.package import decoder_kin, gguf_types
 from minikin.recipe import ladder
 from minikin.recipe.consistent import SHAPE
 from minikin.recipe.ladder import DecoderShape
@@ -112,7 +112,8 @@ def planned(
             except UserError as error:
                 front.append({**_row(plan, None), "state": "dropped", "reason": str(error)})
                 continue
-            matters = importance_of(untrained, corpus, texts=1)  # the file's size is the same for any
+            # the file's size is the same for any importance
+            matters = importance_of(untrained, corpus, texts=1) if gguf_types.MIXES[mix].needs_importance else None
             with packaged_aside(untrained, mix, corpus.kind, build.recipe.gate.new_tokens, 1, matters) as kin:
                 size = kin.manifest.size_mib
             over = budget.size_mib is not None and size > budget.size_mib
