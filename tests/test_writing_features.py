@@ -320,6 +320,7 @@ def test_what_cannot_be_learnt_is_refused_before_training(place, tmp_path, chang
 
 def test_check_shows_how_it_will_learn(place, tmp_path):
     changes = {"distil": {"on_policy": 0.25}, "train": {"adapter": {"rank": 8}, "checkpointing": True}}
+    changes["prune"] = {"keep": 0.6}
     done = CliRunner().invoke(app, ["check", str(recipe(place, tmp_path / "kin", **changes))])
     assert done.exit_code == 0, done.output
     for words in (
@@ -330,6 +331,7 @@ def test_check_shows_how_it_will_learn(place, tmp_path):
         "lora, rank 8",
         "computed twice",
         "the teacher beside it",
+        "After that it is cut and recovers for 2 epochs",
     ):
         assert words in done.output
 

@@ -83,9 +83,16 @@ def point(
     layers, hidden, feed_forward = layers or dial.layers, hidden or dial.hidden, feed_forward or dial.feed_forward
     if start == "cut" and teacher_shape is None:
         raise UserError("student.start: cut needs a bert-shaped teacher. Use start: grown, or another teacher.")
-    if teacher_shape and (start == "cut" or (start == "auto" and can_cut(teacher_shape, layers, hidden, feed_forward))):
+    if teacher_shape:
         whole = max(1, hidden // (teacher_shape[1] // teacher_shape[2]))
-        return Candidate("encoder", "cut", hidden, layers, whole, feed_forward)
+        fits = heads in (None, whole) and can_cut(teacher_shape, layers, hidden, feed_forward)
+        if start == "cut" and heads not in (None, whole):
+            raise UserError(
+                f"student.heads: a cut of this teacher that is {hidden} wide has {whole} of its heads. Leave it out, "
+                "or use start: grown."
+            )
+        if start == "cut" or (start == "auto" and fits):
+            return Candidate("encoder", "cut", hidden, layers, whole, feed_forward)
     heads = heads or (dial.heads if hidden == dial.hidden else _heads(hidden))
     return Candidate("encoder", "grown", hidden, layers, heads, feed_forward)
 
