@@ -226,13 +226,14 @@ def test_a_changed_file_is_refused_by_name(built, tmp_path):
 
 def test_a_killed_build_ends_as_an_uninterrupted_one(built, tmp_path):
     recipe = write_recipe(tmp_path)
-    command = [sys.executable, "-m", "minikin", "build", str(recipe), "-o", str(tmp_path / "kin"), "--quiet"]
+    # in a folder of another name, which no file that answers may depend on
+    command = [sys.executable, "-m", "minikin", "build", str(recipe), "-o", str(tmp_path / "again"), "--quiet"]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     for stage in ("teacher-", "student-"):
         killed = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             # kill it as soon as the stage has begun
-            while killed.poll() is None and not list((tmp_path / "kin.run").glob(f"{stage}*")):
+            while killed.poll() is None and not list((tmp_path / "again.run").glob(f"{stage}*")):
                 try:
                     killed.wait(0.05)
                 except subprocess.TimeoutExpired:
@@ -241,7 +242,7 @@ def test_a_killed_build_ends_as_an_uninterrupted_one(built, tmp_path):
             killed.kill()
             killed.wait()
     assert CliRunner().invoke(app, command[3:]).exit_code == 0
-    ours, theirs = (json.loads((k / "minikin.json").read_text())["files"] for k in (tmp_path / "kin", built))
+    ours, theirs = (json.loads((k / "minikin.json").read_text())["files"] for k in (tmp_path / "again", built))
     changed = {name for name in theirs if ours[name]["sha256"] != theirs[name]["sha256"]}
     assert changed <= {"recipe.yaml"}  # it holds the paths of the data
 
@@ -252,6 +253,9 @@ def test_a_killed_build_ends_as_an_uninterrupted_one(built, tmp_path):
         ("teacher.size=hugs", "sizes are"),
         ("teacher.layers=2", "is of an encoder"),
         ("quantize=int8", "which the task generate has"),
+        ("quantize=q2k", "did you mean 'q2_k'"),
+        ("teacher.label_smoothing=0.2", "is of the task classify"),
+        ("data.messages=talk", "is of data.kind: chat, and here it is pairs"),
         ("student.family=encoder", "the task generate has"),
         ("distil.objectives=[{name: pooled}]", "the task generate has"),
         ("teacher.model=somewhere/else", "give one of them"),
@@ -273,6 +277,19 @@ def test_a_file_that_is_no_schema_is_refused_before_training(tmp_path):
         assert done.exit_code == 2, done.output
         assert "holds no JSON Schema" in " ".join(done.output.split())
     assert not (tmp_path / "kin.run").exists()
+
+
+def test_a_vocabulary_without_a_merge_is_refused_with_the_least_that_works(tmp_path):
+    recipe = write_recipe(tmp_path)
+    arguments = ["check", str(recipe), "--set", "student.vocabulary="]
+    least = 256 + 1 + 1 + 3  # bytes, the end of a text, a merge, and three keys of the answers
+    for few in (64, least - 1):
+        done = CliRunner().invoke(app, [*arguments[:-1], f"{arguments[-1]}{few}"])
+        assert done.exit_code == 2
+        assert f"student.vocabulary: {few} pieces" in " ".join(done.output.split())
+        assert f"Give at least {least}." in " ".join(done.output.split())
+    done = CliRunner().invoke(app, [*arguments[:-1], f"{arguments[-1]}{least}"])
+    assert done.exit_code == 0, done.output
 
 
 def test_too_small_a_budget_names_the_nearest(tmp_path):

@@ -4,8 +4,11 @@ another tokenizer than the teacher's, the teacher's hidden states."""
 from __future__ import annotations
 
 import json
+import re
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +23,7 @@ import causal
 import minikin
 import talk
 from minikin.base.console import Stages
-from minikin.base.errors import UserError
+from minikin.base.errors import GateFailed, UserError
 from minikin.base.folders import RunFolder
 from minikin.base.types import Student
 from minikin.base.writing import Packed
@@ -33,6 +36,7 @@ from minikin.package import transformers
 from minikin.recipe.read import read
 from minikin.steps import generate
 from minikin.steps.context import Build
+from minikin.steps.generate import prove
 from minikin.train import on_policy
 from test_writing_end_to_end import rows
 from toys import toy_checkpoint
@@ -184,6 +188,61 @@ def test_a_student_learns_from_random_draws(place, tmp_path):
     assert "16 random draws of each" in " ".join(checked.stderr.split())
 
 
+def test_what_was_distilled_is_cut_and_recovers_by_the_same_signals(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(prove.speed, "cold_start", lambda *_a, **_k: SimpleNamespace(memory_mib=70.0))
+    changes: dict[str, Any] = {
+        "prune": {"keep": 0.6, "layers": 1, "kv_heads": 1, "recovery_epochs": 3},
+        "distil": {"without_teacher": True},
+        "budget": {"memory_mib": 60},
+    }
+    with pytest.raises(GateFailed, match="fresh process takes 70 MiB of memory, the budget 60 MiB"):
+        built(place, tmp_path / "kin", **changes)
+    config = json.loads((tmp_path / "kin" / "config.json").read_text())
+    assert (config["num_hidden_layers"], config["intermediate_size"], config["hidden_size"]) == (1, 32, 32)
+    assert (config["num_attention_heads"], config["num_key_value_heads"]) == (2, 1)
+    told = json.loads((tmp_path / "kin" / "minikin.json").read_text())["measurements"]
+    assert told["student"]["parameters"] == told["student_without_teacher"]["parameters"]
+    story = json.loads((tmp_path / "kin" / "report.json").read_text())
+    assert "prune" in story["seconds"]
+    (note,) = (reason for reason in story["reasons"] if reason.startswith("Pruned to 1x32/32, 2 heads on 1"))
+    before, after, recovered = (float(number) for number in re.findall(r"([\d.]+) (?:before|after|recovered)", note))
+    assert recovered < after > before
+    # the student learns from the teacher's word again, its control from people alone
+    steps = [json.loads((p / "step.json").read_text()) for p in (place / "run").glob("pruned-*")]
+    terms = [[o["name"] for o in step["inputs"]["parts"][3]] for step in steps]
+    assert sorted(terms) == [["gold"], ["kl", "gold"]]
+
+
+@pytest.mark.parametrize(
+    ("prune", "words"),
+    [
+        ({"layers": 3}, "prune: A cut can't be larger than its source: layers 3 > 2"),
+        (
+            {"hidden": 18},
+            "prune: A cut keeps whole heads, 2 to each of its kv_heads, and hidden: 18 is no multiple of 4",
+        ),
+    ],
+)
+def test_what_cannot_be_cut_is_refused_before_training(place, tmp_path, prune, words):
+    with pytest.raises(UserError, match=words):
+        minikin.build(recipe(place, tmp_path / "kin", prune=prune), tmp_path / "kin", quiet=True)
+    assert not list(tmp_path.glob("kin.run/teacher-*"))
+
+
+def test_a_checkpoint_keeps_a_merge_or_names_how_many_pieces_that_takes(place, tmp_path):
+    path = recipe(place, tmp_path / "kin", student={"model": None, "vocabulary": 100})
+    with pytest.raises(UserError, match=r"student\.vocabulary: 100 pieces would all be bytes") as error:
+        minikin.build(path, tmp_path / "kin", quiet=True)
+    least = int(re.search(r"at least (\d+)", str(error.value))[1])
+    for more in (0, 1):
+        changes: dict[str, Any] = {"student": {"model": None, "vocabulary": least - 1 + more}}
+        build, corpus = as_build(place, tmp_path, **changes)
+        refused = nullcontext() if more else pytest.raises(UserError, match=r"student\.vocabulary")
+        with refused:
+            teacher, _ = generate.origins.found(build, corpus, generate.learn.resolved(build), None)
+            assert len(json.loads(teacher.tokenizer_json)["model"]["merges"]) == 1
+
+
 ACROSS = [{"name": "uld", "temperature": 1.0}]
 
 
@@ -274,6 +333,7 @@ def test_what_cannot_be_learnt_is_refused_before_training(place, tmp_path, chang
 
 def test_check_shows_how_it_will_learn(place, tmp_path):
     changes = {"distil": {"on_policy": 0.25}, "train": {"adapter": {"rank": 8}, "checkpointing": True}}
+    changes["prune"] = {"keep": 0.6}
     done = CliRunner().invoke(app, ["check", str(recipe(place, tmp_path / "kin", **changes))])
     assert done.exit_code == 0, done.output
     for words in (
@@ -284,6 +344,7 @@ def test_check_shows_how_it_will_learn(place, tmp_path):
         "lora, rank 8",
         "computed twice",
         "the teacher beside it",
+        "After that it is cut and recovers for 2 epochs",
     ):
         assert words in done.output
 

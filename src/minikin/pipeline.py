@@ -114,9 +114,11 @@ def _write(at: Build) -> Author:
     teacher = generate.learn.tuned(at, came, voice, rows)
     said = generate.learn.asked(at, teacher, rows) if teacher else generate.heard.signals(at, told, rows)
     student = generate.learn.distilled(at, chosen, mine or teacher, voice, rows, said)
+    student = generate.prune.pruned(at, chosen, student, voice, rows, said)
     people = rows if told.people is None else generate.material.rows(at, told.people, voice)
     control = (teacher is not None or told.people is not None) and _wants_control(at.recipe)
     alone = generate.learn.control(at, chosen, mine or came, voice, people) if control else None
+    alone = alone and generate.prune.pruned(at, chosen, alone, voice, people, None, control=True)
     matters = generate.ship.importance_of(student, corpus)
     mix, mixes = generate.ship.scheme_for(at, student, corpus, matters)
     kin = generate.ship.packaged(at, corpus, student, mix, matters, own)

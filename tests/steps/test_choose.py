@@ -108,6 +108,9 @@ def test_a_factorised_table_is_for_named_shapes_or_for_all_encoders_that_are_wid
         ({"layers": 2, "hidden": 200}, "grown", 2),
         ({"layers": 2, "hidden": 40, "feed_forward": 64}, "grown", 1),
         ({"layers": 2, "hidden": 192, "start": "grown", "heads": 6}, "grown", 6),
+        ({"heads": 2}, "grown", 2),
+        ({"heads": 4}, "cut", 4),
+        ({"feed_forward": 256}, "cut", 4),
     ],
 )
 def test_a_named_shape_is_cut_where_the_teacher_has_it_and_grown_elsewhere(student, start, heads):
@@ -122,3 +125,5 @@ def test_no_shape_is_cut_from_a_teacher_that_cannot_be_cut():
     with pytest.raises(UserError, match="start: grown"):
         named(None, start="cut", family="encoder")
     assert named(None, layers=2).start == "grown"
+    with pytest.raises(UserError, match=r"student\.heads: a cut of this teacher that is 128 wide has 4 of its heads"):
+        named(MINILM, start="cut", heads=2)

@@ -69,6 +69,9 @@ def _learning(recipe: Recipe, *, apart: bool, live: bool) -> Iterator[str]:
         yield "The teacher stays in memory while it learns."
     if train.adapter:
         yield f"Adapters ({train.adapter.kind}, rank {train.adapter.rank}) learn, and are merged before packaging."
+    if recipe.prune.cuts:
+        again = f"recovers for {words.count(recipe.prune.recovery_epochs, 'epoch')}"
+        yield f"After that it is cut and {again}; the sizes below are after the cut."
     if train.precision == "bf16":
         yield "Its matrix products are in bfloat16."
     if train.checkpointing:

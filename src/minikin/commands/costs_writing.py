@@ -94,7 +94,10 @@ class Costs:
             if self.live and name == "distil":
                 took += how.epochs * self.asking_s * count / self.count
                 what += ", the teacher beside it"
-            steps.append((name, took, took, f"{what}, {words.count(how.epochs, 'epoch')}"))
+            again = self.build.recipe.prune.recovery_epochs if self.build.recipe.prune.cuts else 0
+            what += f", {words.count(how.epochs, 'epoch')}" + (f" and {again} after the cut" if again else "")
+            took *= 1 + again / how.epochs
+            steps.append((name, took, took, what))
         return steps
 
     def _measuring(self) -> list[check.Step]:

@@ -65,9 +65,13 @@ def neurons(student: Student, saliency: Saliency, keep: float) -> Student:
     """Keep a share of each layer's neurons, rounded up to a multiple of 32."""
     if not 0.0 < keep <= 1.0:
         raise UserError(f"prune.keep is {keep}: give a share above 0 and up to 1.")
-    width = int(student.config["intermediate_size"])
-    kept = min(width, int(np.ceil(width * keep / NEURON_MULTIPLE)) * NEURON_MULTIPLE)
+    kept = kept_neurons(int(student.config["intermediate_size"]), keep)
     return to_shape(student, saliency, feed_forward=kept, heads=int(student.config["num_attention_heads"]))
+
+
+def kept_neurons(width: int, keep: float) -> int:
+    """How many of `width` neurons a share of them is, rounded up to a multiple of 32."""
+    return min(width, int(np.ceil(width * keep / NEURON_MULTIPLE)) * NEURON_MULTIPLE)
 
 
 def top(scores: Array, count: int) -> Array:

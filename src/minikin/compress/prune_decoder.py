@@ -35,17 +35,8 @@ def to_shape(
     """
     layout = decoders.layout(student.config)
     old = layout.sizes(student.config)
-    per_group = old.heads // old.groups
-    groups = groups or (hidden // old.head_width if layout.bound and hidden else old.groups)
-    new = Sizes(
-        layers or old.layers,
-        hidden or (groups * old.head_width if layout.bound else old.hidden),
-        groups * per_group,
-        groups,
-        feed_forward or old.feed_forward,
-        old.head_width,
-    )
-    _refuse(old, new, layout)
+    new = shape(layout, old, layers=layers, hidden=hidden, groups=groups, feed_forward=feed_forward)
+    per_group, groups = old.heads // old.groups, new.groups
     keep_layers = [int(i) for i in top(saliency.blocks_L, new.layers)]
     keep_H = top(saliency.hidden_H, new.hidden)
     tensors = {name: np.asarray(t) for name, t in student.dequantized().tensors.items()}
@@ -61,6 +52,30 @@ def to_shape(
         kept["H"] = keep_H
         cut |= _layer(tensors, layout, source, place, kept)
     return replace(student, config=_config(student.config, layout, old, new, keep_layers), tensors=cut, scheme="fp32")
+
+
+def shape(
+    layout: Layout,
+    old: Sizes,
+    *,
+    layers: int | None = None,
+    hidden: int | None = None,
+    groups: int | None = None,
+    feed_forward: int | None = None,
+) -> Sizes:
+    """Return the shape that `to_shape` cuts a decoder of the shape `old` to; raises UserError as it does."""
+    per_group = old.heads // old.groups
+    groups = groups or (hidden // old.head_width if layout.bound and hidden else old.groups)
+    new = Sizes(
+        layers or old.layers,
+        hidden or (groups * old.head_width if layout.bound else old.hidden),
+        groups * per_group,
+        groups,
+        feed_forward or old.feed_forward,
+        old.head_width,
+    )
+    _refuse(old, new, layout)
+    return new
 
 
 def _units(old: Sizes, kept_G: Array, per_group: int) -> dict[str, Array]:
@@ -132,14 +147,15 @@ def _refuse(old: Sizes, new: Sizes, layout: Layout) -> None:
     names = ("layers", "hidden", "groups", "feed_forward")
     grown = [f"{k} {getattr(new, k)} > {getattr(old, k)}" for k in names if getattr(new, k) > getattr(old, k)]
     if grown:
-        raise UserError(f"A cut can't be larger than its source: {', '.join(grown)}. Use start: grown instead.")
+        raise UserError(f"A cut can't be larger than its source: {', '.join(grown)}.")
     if layout.bound and new.hidden != new.heads * new.head_width:
         raise UserError(
             f"This family's hidden width is heads times head width: {new.heads} heads of {new.head_width} make "
-            f"{new.heads * new.head_width}, not {new.hidden}."
+            f"{new.heads * new.head_width}, not {new.hidden}. Give one of the two alone."
         )
     if new.hidden % new.heads:
+        nearest = max(new.heads, round(new.hidden / new.heads) * new.heads)
         raise UserError(
-            f"A hidden width of {new.hidden} is no multiple of {new.heads} heads, which transformers asks for. Keep "
-            f"{new.hidden // new.heads * new.heads} units, or another number of key/value groups."
+            f"A cut keeps whole heads, {old.heads // old.groups} to each of its kv_heads, and hidden: {new.hidden} is "
+            f"no multiple of {new.heads} heads. Give hidden: {nearest}, or other kv_heads."
         )

@@ -25,19 +25,21 @@ def write(
     recipe_yaml: str,
     extra: Mapping[str, Any],
     importance: Mapping[str, Array] | None = None,
+    name: str = "",
     trained_on: Array | None = None,
 ) -> None:
     """Write every file of a kin that writes into `folder`, which exists; `mix` is a GGUF type such as Q8_0.
 
-    `trained_on` holds 64-bit hashes of the prompts that the build learned from, so that nobody certifies on them.
-    Raises UserError when the model can't become GGUF. Same student, same bytes.
+    `name` is what the GGUF file calls itself: not its folder, so that one student is the same bytes wherever it is
+    built. `trained_on` holds 64-bit hashes of the prompts that the build learned from, so that nobody certifies on
+    them. Raises UserError when the model can't become GGUF. Same student, same bytes.
     """
     if kind != "text":
         # other tools must prompt as the model was trained, also where it came without a template
         told = {**student.tokenizer_config, "chat_template": source(student.tokenizer_config)}
         student = replace(student, tokenizer_config=told)
     transformers.write(folder, student)
-    gguf.write(folder, folder / MODEL, mix, importance=importance, name=str(extra.get("name") or "kin"))
+    gguf.write(folder, folder / MODEL, mix, importance=importance, name=name or "kin")
     modelfile.write(folder, MODEL)
     atomic.write_text(folder / "recipe.yaml", recipe_yaml)
     if trained_on is not None:

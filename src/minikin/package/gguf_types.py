@@ -24,7 +24,8 @@ SMALL_BLOCK: Final = 32
 class Mix:
     """A file type: the format of most weights, of the output layer, and of those that suffer most (`better`).
 
-    `number` is llama.cpp's own for the mix; `needs_importance` says that it is no use without a matrix.
+    `number` is llama.cpp's own for the mix; `needs_importance` says that it is no use without a matrix, and `table` is
+    then the format of embeddings that are no output layer, since nothing goes into their columns.
     """
 
     most: str
@@ -32,6 +33,7 @@ class Mix:
     output: str = ""
     better: str = ""
     needs_importance: bool = False
+    table: str = ""
 
 
 MIXES: Final[Mapping[str, Mix]] = {
@@ -45,11 +47,14 @@ MIXES: Final[Mapping[str, Mix]] = {
     "Q2_K": Mix("Q2_K", 10, "Q6_K", "Q4_K"),
     "IQ4_XS": Mix("IQ4_XS", 30, "Q6_K", "Q5_K"),
     "IQ4_NL": Mix("IQ4_NL", 25, "IQ4_NL"),
-    "IQ3_S": Mix("IQ3_S", 26, "Q6_K", "Q4_K", needs_importance=True),
-    "IQ2_XS": Mix("IQ2_XS", 20, "Q5_K", "Q4_K", needs_importance=True),
+    "IQ3_S": Mix("IQ3_S", 26, "Q6_K", "Q4_K", needs_importance=True, table="Q3_K"),
+    "IQ2_XS": Mix("IQ2_XS", 20, "Q5_K", "Q4_K", needs_importance=True, table="Q2_K"),
 }
 SMALLER_ROWS: Final[Mapping[str, str]] = {"Q6_K": "Q8_0", "Q5_K": "Q5_1", "Q4_K": "Q5_0"}
 """What takes a K format's place where rows are no multiple of 256 (llama.cpp's choice); IQ4_NL for all others."""
+
+UNAIDED: Final = frozenset({"IQ2_XS"})
+"""Formats that llama.cpp's quantizer writes by an importance matrix alone."""
 
 IN_NUMPY: Final = frozenset({"F32", "F16", "Q8_0"})
 
@@ -74,6 +79,8 @@ def chosen(mix: str, name: str, array: Array, layer: tuple[int, int], tied: bool
     wanted = kind.most
     if name == "output.weight" or (name == "token_embd.weight" and tied):
         wanted = kind.output or wanted
+    elif name == "token_embd.weight":
+        wanted = kind.table or wanted
     elif kind.better and (".attn_v." in name or ".attn_qkv." in name or ".ffn_down." in name) and _dear(*layer):
         wanted = kind.better
     if name == "position_embd.weight" and wanted not in IN_NUMPY:
@@ -110,6 +117,8 @@ def packed(array: Array, kind: str, importance_K: Array | None = None) -> tuple[
     llama = library()
     bytes_RB = np.empty((rows, llama.ggml_row_size(int(number), width)), np.uint8)
     weights = None if importance_K is None else np.ascontiguousarray(importance_K, np.float32)
+    if weights is None and kind in UNAIDED:
+        raise UserError(f"{kind} needs the importance of every weight, and one has none. Use Q2_K or larger.")
     if weights is not None and weights.shape != (width,):
         raise UserError(f"The importance of a weight with {width} columns has the shape {weights.shape}.")
     llama.ggml_quantize_chunk(

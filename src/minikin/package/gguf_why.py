@@ -97,6 +97,8 @@ def _of_bytes(spec: Mapping[str, Any]) -> str | None:
     for setting in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(setting):
             return f"its BPE sets {setting}."
+    if not model["merges"]:
+        return "its BPE has no merges, and llama.cpp asks for at least one."
     lacking = sum(character not in model["vocab"] for character in byte_characters())
     return f"its vocabulary lacks {lacking} of the 256 bytes." if lacking else None
 

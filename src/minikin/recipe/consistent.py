@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -9,13 +10,15 @@ from typing import TYPE_CHECKING
 from minikin.recipe import ladder
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from minikin.recipe.schema import Recipe, TeacherSpec
 
 Contradiction = tuple[str, str]
 """The dotted path of the key to change, and what is wrong with it."""
 
 SORTED = ("auto", "fp32", "int8", "int4", "int4-int8")
-WRITTEN = ("auto", "f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_xs", "iq4_nl")
+WRITTEN = ("auto", "f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_xs", "iq4_nl", "q3_k_m", "iq3_s", "q2_k", "iq2_xs")
 """Ways to store weights, of classifiers and of decoders."""
 
 SORTING = ("kl", "mse", "gold", "pooled", "hidden", "attention", "relations", "rkd_distance", "rkd_angle")
@@ -29,6 +32,16 @@ LIVE = ("hidden",)
 """Objectives of decoders that need the teacher in memory while the student learns."""
 
 SHAPE = ("size", "layers", "hidden", "heads", "kv_heads", "feed_forward")
+
+OF_SORTING = ("data.label", "teacher.label_smoothing", "teacher.dropout", "teacher.freeze_embeddings")
+OF_WRITING = ("data.kind", "data.prompt", "data.completion", "data.messages", "data.json_schema", "student.model",
+              "student.kv_heads", "distil.top_k", "distil.signals", "distil.on_policy", "prune.layers", "prune.hidden",
+              "prune.kv_heads", "train.adapter", "train.dropout", "train.checkpointing", "gate.new_tokens",
+              "gate.max_looping", "gate.max_memorised")  # fmt: skip
+"""Keys that one task alone has."""
+
+OF_KINDS = {"pairs": ("data.prompt", "data.completion"), "chat": ("data.messages",), "text": ("data.text",)}
+"""Columns of each kind of text that the task generate learns from."""
 
 OF_ENCODERS = ("layers", "feed_forward", "follow")
 """What is said of a teacher that is an encoder, and becomes a decoder."""
@@ -62,7 +75,9 @@ def _task(recipe: Recipe) -> Iterator[Contradiction]:
     writes = recipe.task == "generate"
     known = WRITTEN if writes else SORTED
     if recipe.quantize not in known:
-        yield "quantize", f"'{recipe.quantize}' is none of {', '.join(known)}, which the task {recipe.task} has"
+        near = difflib.get_close_matches(recipe.quantize.lower(), known, 1, 0.6)
+        hint = f", did you mean '{near[0]}'?" if near else ""
+        yield "quantize", f"'{recipe.quantize}' is none of {', '.join(known)}, which the task {recipe.task} has{hint}"
     families = ("auto", "decoder") if writes else ("auto", "static", "encoder")
     if recipe.student.family not in families:
         yield "student.family", f"the task {recipe.task} has {', '.join(families)}"
@@ -76,6 +91,8 @@ def _task(recipe: Recipe) -> Iterator[Contradiction]:
         yield "distil.tokens", "bounds the task generate; classify has distil.epochs"
     if recipe.distil.tokens is not None and (recipe.distil.epochs or recipe.train.epochs):
         yield "distil.tokens", "says the same as epochs; give one of them"
+    if not recipe.prune.cuts and named(recipe.prune, ("recovery_epochs",)):
+        yield "prune.recovery_epochs", "are passes after a cut, and nothing is cut; give prune.keep"
     temperatures = {o.temperature for o in recipe.distil.objectives if o.name not in (*PEOPLES, *LIVE)}
     if writes and len(temperatures) > 1:
         yield "distil.objectives", "compare distributions at several temperatures, and signals are stored at one"
@@ -147,10 +164,10 @@ def _endpoint(recipe: Recipe, teacher: TeacherSpec) -> Iterator[Contradiction]:
             )
 
 
-def named(teacher: TeacherSpec, keys: Sequence[str]) -> list[str]:
-    """Those of the keys that are not as they are by default: a recipe that was written out names them all."""
-    fields = type(teacher).model_fields
-    return [key for key in keys if getattr(teacher, key) != fields[key].get_default(call_default_factory=True)]
+def named(part: BaseModel, keys: Sequence[str]) -> list[str]:
+    """Those of a section's keys that are not as they are by default: a recipe that was written out names them all."""
+    fields = type(part).model_fields
+    return [key for key in keys if getattr(part, key) != fields[key].get_default(call_default_factory=True)]
 
 
 def _model(teacher: TeacherSpec, *, writes: bool) -> Iterator[Contradiction]:
@@ -227,21 +244,31 @@ def _student(recipe: Recipe) -> Iterator[Contradiction]:
 
 def _no_decoder(recipe: Recipe) -> Iterator[Contradiction]:
     """Settings that classifiers do not have."""
-    given = {
-        "student.model": recipe.student.model,
-        "data.json_schema": recipe.data.json_schema,
-        "distil.on_policy": recipe.distil.on_policy,
-        "gate.max_looping": recipe.gate.max_looping is not None,
-        "gate.max_memorised": recipe.gate.max_memorised is not None,
-        "distil.signals": recipe.distil.signals != "top",
-        "train.adapter": recipe.train.adapter,
-        "train.checkpointing": recipe.train.checkpointing,
-    }
-    yield from ((key, "is of the task generate; leave it out") for key, value in given.items() if value)
+    yield from ((key, "is of the task generate; leave it out") for key in _set(recipe, OF_WRITING))
+
+
+def _set(recipe: Recipe, keys: Sequence[str]) -> Iterator[str]:
+    """Those dotted keys that are not as they are by default."""
+    for key in keys:
+        section, _, name = key.partition(".")
+        part = getattr(recipe, section)
+        if part is not None and named(part, (name,)):
+            yield key
 
 
 def _decoder(recipe: Recipe) -> Iterator[Contradiction]:
     """Answers' schema, a student's own checkpoint, adapters, and a teacher that is there while the student learns."""
+    yield from ((key, "is of the task classify; leave it out") for key in _set(recipe, OF_SORTING))
+    kind = recipe.data.kind
+    for other, keys in OF_KINDS.items():
+        if other != kind:
+            yield from ((key, f"is of data.kind: {other}, and here it is {kind}") for key in _set(recipe, keys))
+    if kind == "text" and recipe.budget.latency_ms_p95 is not None:
+        yield "budget.latency_ms_p95", "is of whole answers, and data.kind: text has no prompts; leave it out"
+    if kind != "pairs" and recipe.distil.augment and named(recipe.distil, ("augment",)):
+        yield "distil.augment", "changes the prompts of data.kind: pairs; leave it out"
+    if recipe.teacher and recipe.teacher.size and not recipe.teacher.fit:
+        yield "teacher.fit", "a teacher that is grown (teacher.size) knows nothing until it is tuned; leave it out"
     student, teacher = recipe.student, recipe.teacher
     if recipe.data.json_schema is not None and recipe.data.kind == "text":
         yield "data.json_schema", "is of answers, and running text has none; leave it out"

@@ -167,9 +167,13 @@ class TeacherSpec(EndpointKeys):
     )
     learning_rate: float = Field(default=2e-4, gt=0, le=1, description="Peak step size of AdamW")
     batch: int = Field(default=32, ge=1, le=65536, description="Texts in each step")
-    label_smoothing: float = Field(default=0.1, ge=0, lt=1, description="Share of probability spread over all labels")
+    label_smoothing: float = Field(
+        default=0.1, ge=0, lt=1, description="classify: share of probability spread over all labels"
+    )
     dropout: float = Field(default=0.1, ge=0, lt=1, description="classify: share of values zeroed while tuning")
-    freeze_embeddings: bool = Field(default=True, description="Keep the token embeddings as they are while tuning")
+    freeze_embeddings: bool = Field(
+        default=True, description="classify: keep the token embeddings as they are while tuning"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto",
         description="Of its matrix products, tuned and asked; auto: bf16 where hardware has it",
@@ -299,7 +303,21 @@ class PruneSpec(Section):
     """What is cut out of the student after distillation."""
 
     keep: float = Field(default=1.0, gt=0, le=1, description="Share of each layer's neurons that stays")
+    layers: int | None = Field(
+        default=None, ge=1, le=48, description="generate: layers that stay, those that change most; absent: all"
+    )
+    hidden: int | None = Field(
+        default=None, ge=8, le=4096, description="generate: width of the token vectors that stays; absent: all"
+    )
+    kv_heads: int | None = Field(
+        default=None, ge=1, le=128, description="generate: heads of keys and values that stay, each with all its heads"
+    )
     recovery_epochs: int = Field(default=2, ge=0, le=1000, description="Passes over the texts after the cut")
+
+    @property
+    def cuts(self) -> bool:
+        """Whether anything is cut out."""
+        return self.keep < 1 or any((self.layers, self.hidden, self.kv_heads))
 
 
 class AdapterSpec(Section):
@@ -320,7 +338,13 @@ class TrainSpec(Section):
     learning_rate: float | None = Field(
         default=None, gt=0, le=1, description="Peak step size of AdamW; absent: decided"
     )
-    patience: int = Field(default=3, ge=1, le=1000, description="Epochs without progress on validation before it stops")
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="Epochs without progress on validation before it stops; absent: 3 for a teacher, and the student "
+        "goes on to its last",
+    )
     threads: int | None = Field(default=None, ge=1, le=1024, description="Processor threads; absent: all")
     adapter: AdapterSpec | None = Field(
         default=None, description="generate: learn only {kind, rank, alpha} beside a checkpoint; absent: all weights"
@@ -377,11 +401,10 @@ class Recipe(Section):
     student: StudentSpec = Field(default_factory=StudentSpec, description="The small model")
     distil: DistilSpec = Field(default_factory=DistilSpec, description="How it learns from the teacher")
     prune: PruneSpec = Field(default_factory=PruneSpec, description="What is cut out afterwards")
-    quantize: Literal[
-        "auto", "fp32", "int8", "int4", "int4-int8", "f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_xs", "iq4_nl"
-    ] = Field(
+    quantize: str = Field(
         default="auto",
-        description="How weights are stored; auto: by measured quality, size and latency. generate: f16, q8_0, …",
+        description="How weights are stored; auto: by measured quality, size and latency. classify: fp32, int8, int4, "
+        "int4-int8; generate: f16, q8_0, … down to iq2_xs",
     )
     train: TrainSpec = Field(default_factory=TrainSpec, description="The training loop")
     gate: GateSpec = Field(default_factory=GateSpec, description="How the packaged file is proven")

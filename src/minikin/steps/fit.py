@@ -19,6 +19,7 @@ from minikin.package import kin as package
 from minikin.plan.budget import Limits, Measured, refuse_if_impossible
 from minikin.plan.candidates import Candidate, can_cut, propose
 from minikin.recipe import ladder
+from minikin.recipe.consistent import SHAPE
 from minikin.recipe.schema import Recipe
 from minikin.runtimes import open as open_kin
 from minikin.steps.context import Build
@@ -40,7 +41,7 @@ def candidates_of(recipe: Recipe, teacher_shape: tuple[int, int, int, int] | Non
         schemes = (cast(Scheme, recipe.quantize),)  # recipe/consistent.py has kept the decoders' away
     starts = ["cut", "grown"] if spec.start == "auto" else [spec.start]
     families = ["static", "encoder"] if spec.family == "auto" else [spec.family]
-    if spec.size or spec.hidden or spec.layers:
+    if any(getattr(spec, key) is not None for key in SHAPE):
         return [replace(_named(recipe, teacher_shape), schemes=schemes)]
     found = propose(families, starts, teacher_shape)
     if not found:
@@ -82,9 +83,16 @@ def point(
     layers, hidden, feed_forward = layers or dial.layers, hidden or dial.hidden, feed_forward or dial.feed_forward
     if start == "cut" and teacher_shape is None:
         raise UserError("student.start: cut needs a bert-shaped teacher. Use start: grown, or another teacher.")
-    if teacher_shape and (start == "cut" or (start == "auto" and can_cut(teacher_shape, layers, hidden, feed_forward))):
+    if teacher_shape:
         whole = max(1, hidden // (teacher_shape[1] // teacher_shape[2]))
-        return Candidate("encoder", "cut", hidden, layers, whole, feed_forward)
+        fits = heads in (None, whole) and can_cut(teacher_shape, layers, hidden, feed_forward)
+        if start == "cut" and heads not in (None, whole):
+            raise UserError(
+                f"student.heads: a cut of this teacher that is {hidden} wide has {whole} of its heads. Leave it out, "
+                "or use start: grown."
+            )
+        if start == "cut" or (start == "auto" and fits):
+            return Candidate("encoder", "cut", hidden, layers, whole, feed_forward)
     heads = heads or (dial.heads if hidden == dial.hidden else _heads(hidden))
     return Candidate("encoder", "grown", hidden, layers, heads, feed_forward)
 

@@ -42,6 +42,7 @@ def settings_of(build: Build, candidate: Candidate, texts: int, seed: int | None
         epochs=epochs,
         batch=train.batch if "batch" in train.model_fields_set else 64,
         learning_rate=train.learning_rate or LEARNING_RATES[kind],
+        patience=train.patience,
         bfloat16=candidate.family == "encoder" and in_bfloat16(train),
         seed=build.recipe.seed if seed is None else seed,
     )

@@ -27,6 +27,10 @@ TUNING_PASSES = 50_000
 """Texts to see while tuning, when the recipe names no number of epochs."""
 
 
+PATIENCE = 3
+"""Epochs without progress after which a teacher with weights of its own stops, when the recipe names no number."""
+
+
 def epochs_for(texts: int, passes: int, least: int, most: int) -> int:
     """Epochs that show about `passes` texts, within bounds."""
     return int(np.clip(round(passes / max(1, texts)), least, most))
@@ -72,7 +76,7 @@ def tuned(build: Build, data: Data, teacher: LocalTeacher) -> LocalTeacher:
     if not spec.fit:
         return teacher
     settings = settings_of(
-        spec, len(data.train), data.validation.labels_N, build.recipe.seed, build.recipe.train.patience
+        spec, len(data.train), data.validation.labels_N, build.recipe.seed, build.recipe.train.patience or PATIENCE
     )
     inputs = build.inputs(
         data.digest,

@@ -61,6 +61,12 @@ def keys(answers: Iterable[str]) -> list[str]:
     return [key for key, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if n >= OFTEN * many]
 
 
+def least_bytes(whole: Sequence[str] = ()) -> int:
+    """Pieces that `learn_bytes` needs at least: all bytes, the end of a text, one merge (llama.cpp asks for it), and
+    each of `whole`."""
+    return 256 + 1 + 1 + len(whole)
+
+
 def learn_bytes(
     texts: Iterable[str], vocabulary: int = 1024, *, whole: Sequence[str] = ()
 ) -> tuple[str, dict[str, Any]]:

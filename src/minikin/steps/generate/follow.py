@@ -22,7 +22,6 @@ from minikin.train.loop import Settings
 from minikin.train.sequence import follow
 
 RATE = 7e-4
-HISTORY = "history.json"
 
 
 def narrowed(build: Build, came: Student | None, rows: Rows) -> Student | None:
@@ -69,10 +68,10 @@ def followed(build: Build, checkpoint: Checkpoint | None, came: Student | None, 
                 progress=progress,
             )
         store.save(replace(before, tensors=state(model)), out)
-        atomic.write_json(out / HISTORY, asdict(history))
+        atomic.write_json(out / learn.HISTORY, asdict(history))
 
     folder = build.step("follow", "followed", inputs, f"following the encoder for {spec.follow} epochs", do)
-    scores = json.loads((folder / HISTORY).read_text(encoding="utf-8"))["scores"]
+    scores = json.loads((folder / learn.HISTORY).read_text(encoding="utf-8"))["scores"]
     if scores:
         build.stages.say(f"its states hold {1 + max(scores):.0%} of what the encoder's do, on texts held out")
     return store.load(folder)

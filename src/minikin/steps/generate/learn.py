@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from minikin.base import atomic, digest
+from minikin.base import atomic, decoders, digest
 from minikin.base.types import Progress, Student
 from minikin.base.writing import Packed, TokenSignals
 from minikin.compress import prune_decoder
@@ -23,7 +23,7 @@ from minikin.recipe.schema import TeacherSpec, TrainSpec
 from minikin.steps.context import Build
 from minikin.steps.generate import aims, material
 from minikin.steps.generate.material import Rows, Voice
-from minikin.steps.teach import epochs_for, in_bfloat16, threads
+from minikin.steps.teach import PATIENCE, epochs_for, in_bfloat16, threads
 from minikin.students import adapters, decoder, store
 from minikin.teachers import token_signals
 from minikin.teachers.resolve import Checkpoint, resolve
@@ -37,6 +37,7 @@ PASSES = {"teacher": 60_000, "student": 120_000}
 
 RATES = {"grown": 2e-3, "cut": 1e-3, "tuned": 2e-4, "adapter": 1e-3}
 PROBE_ROWS = 32
+HISTORY = "history.json"
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def tuning(build: Build, spec: TeacherSpec, came: Student | None, rows: Rows) ->
         epochs=spec.epochs or epochs_for(len(its.train.ids_NT), PASSES["teacher"], 3, 40),
         batch=rows_for(spec.batch, its.train),
         learning_rate=spec.learning_rate if came or named else RATES["grown"],
-        patience=build.recipe.train.patience if came else None,
+        patience=build.recipe.train.patience or (PATIENCE if came else None),
         bfloat16=in_bfloat16(spec),
         seed=build.recipe.seed,
     )
@@ -227,7 +228,7 @@ def made(build: Build, plan: Plan, origin: Student | None, voice: Voice, rows: R
     return cut(origin, rows, layers=s.layers, hidden=s.hidden, groups=s.groups, feed_forward=s.feed_forward)
 
 
-def cut(origin: Student, rows: Rows, **shape: int) -> Student:
+def cut(origin: Student, rows: Rows, **shape: int | None) -> Student:
     """What matters least for the answers is left out of a decoder, until it has this shape."""
     plain = rows.plain
     sample = Packed(*(np.asarray(a[:PROBE_ROWS]) for a in (plain.ids_NT, plain.documents_NT, plain.learnt_NT)))
@@ -246,6 +247,7 @@ def lesson(build: Build, plan: Plan, rows: Rows, share: float = 1.0) -> tuple[Ro
         epochs=epochs,
         batch=rows_for(recipe.train.batch, rows.train),
         learning_rate=recipe.train.learning_rate or RATES["adapter" if recipe.train.adapter else plan.start],
+        patience=recipe.train.patience,
         bfloat16=in_bfloat16(recipe.train),
         seed=build.student_seed,
     )
@@ -280,15 +282,33 @@ def distilled(
     `origin` is the checkpoint that it begins as, or that it is cut from; `said` is what `asked` returned, or an
     endpoint's signals. Nothing said leaves the text to learn from.
     """
+    before = made(build, plan, origin, voice, rows)
+    rows, settings = lesson(build, plan, rows)
+    words = f"{plan.name}, {settings.epochs} epochs"
+    return store.load(taught(build, ("distil", "student", words), plan, before, voice, rows, settings, said))
+
+
+def taught(
+    build: Build,
+    called: tuple[str, str, str],
+    plan: Plan,
+    before: Student,
+    voice: Voice,
+    rows: Rows,
+    settings: Settings,
+    said: TokenSignals | Student | None,
+) -> Path:
+    """The folder of a student that began as `before` and learnt what was said, with the history of its epochs.
+
+    `called` are the stage, the name of its folder, and what to say meanwhile.
+    """
     recipe = build.recipe
     teacher = said if isinstance(said, Student) else None
-    objectives = aims.objectives(recipe, plan.shape.layers, teacher)
+    objectives = aims.objectives(recipe, decoders.sizes(before.config).layers, teacher)
     if said is None:
         alone = [o for o in objectives if o.name in PEOPLES]
         objectives = alone if any(o.name == "gold" for o in alone) else aims.peoples(recipe)
     own = aims.own_answers(recipe, voice)
-    before = made(build, plan, origin, voice, rows)
-    rows, settings = lesson(build, plan, rows)
     more = {"own": own, "adapter": recipe.train.adapter and recipe.train.adapter.model_dump()}
     dropout = dropout_of(build, is_grown=plan.start == "grown")
     inputs = build.inputs(
@@ -320,9 +340,10 @@ def distilled(
             dropout=dropout,
         )
         store.save(student, out)
-        atomic.write_json(out / "history.json", asdict(history))
+        atomic.write_json(out / HISTORY, asdict(history))
 
-    return store.load(build.step("distil", "student", inputs, f"{plan.name}, {settings.epochs} epochs", do))
+    stage, name, words = called
+    return build.step(stage, name, inputs, words, do)
 
 
 def control(build: Build, plan: Plan, origin: Student | None, voice: Voice, rows: Rows) -> Student:

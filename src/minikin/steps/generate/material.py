@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from minikin.base import atomic, digest
+from minikin.base.errors import UserError
 from minikin.base.joined import Joined, sides
 from minikin.base.types import UNKNOWN_LABEL, Array, Progress, Ragged, Split, Student, Text
 from minikin.base.writing import Packed
@@ -117,6 +118,11 @@ def fresh_voice(build: Build, corpus: Corpus) -> Voice:
     """A byte-level tokenizer learnt from the training texts, which can write any input."""
     size = build.recipe.student.vocabulary or FRESH_VOCABULARY
     whole = tokenizer.keys(text[1] for text in corpus.data.train.texts) if corpus.kind == "pairs" else []
+    if size < (least := tokenizer.least_bytes(whole)):
+        raise UserError(
+            f"student.vocabulary: {size} pieces do not hold all 256 bytes, the end of a text, a merge"
+            f"{f' and {len(whole)} keys of the answers' if whole else ''}. Give at least {least}."
+        )
     return Voice(*tokenizer.learn_bytes(sides(corpus.data.train.texts), size, whole=whole))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from minikin.compress.pieces import FAMILIES
 from minikin.data.generate import Corpus
 from minikin.feed.align import align
 from minikin.feed.speech import Speaker
+from minikin.package.gguf_spec import byte_level
 from minikin.recipe.consistent import OF_ENCODERS
 from minikin.steps.context import Build
 from minikin.steps.generate import material, shipping
@@ -90,11 +92,32 @@ def _read(build: Build, corpus: Corpus, checkpoint: Checkpoint, whose: str) -> _
             return _Read(whole, whole, np.arange(int(whole.config["vocab_size"])))
         speaker = Speaker(whole.tokenizer_json, whole.tokenizer_config)
         ids = [spoken.ids_T for spoken in material.spoken(speaker, corpus, corpus.data.train.texts)]
-        kept, kept_ids = vocabulary.trim(
-            whole.tokenizer_json, [], keep=build.recipe.student.vocabulary, ids=np.concatenate(ids)
-        )
+        kept, kept_ids = _trimmed(whole.tokenizer_json, np.concatenate(ids), build.recipe.student.vocabulary)
         build.stages.say(f"{len(kept_ids):,} of {int(whole.config['vocab_size']):,} pieces stay")
         return _Read(whole, vocabulary.apply(whole, kept_ids, kept), kept_ids)
+
+
+def _trimmed(tokenizer_json: str, ids: Array, keep: int | None) -> tuple[str, Array]:
+    """A tokenizer with the pieces that occur, at most `keep` of them, and the ids that stay.
+
+    Raises UserError, with the least number that would do, for so few that bytes alone are left and none is merged.
+    """
+    kept, kept_ids = vocabulary.trim(tokenizer_json, [], keep=keep, ids=ids)
+    if keep is None or not _unmerged(kept):
+        return kept, kept_ids
+    more = len(kept_ids) + 1
+    while _unmerged(vocabulary.trim(tokenizer_json, [], keep=more, ids=ids)[0]) and more < keep + len(ids):
+        more += 1
+    raise UserError(
+        f"student.vocabulary: {keep} pieces would all be bytes and special tokens, and llama.cpp asks for a merge. "
+        f"Give at least {more}."
+    )
+
+
+def _unmerged(tokenizer_json: str) -> bool:
+    """Whether a tokenizer is a byte-level BPE that has no merges."""
+    spec = json.loads(tokenizer_json)
+    return byte_level(spec) and not spec["model"]["merges"]
 
 
 def _refuse_as_decoder(build: Build, checkpoint: Checkpoint, whose: str) -> None:

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from minikin.base import atomic, digest, machine
 from minikin.base.types import Progress, Student
+from minikin.data.generate import Corpus
 from minikin.equations import intervals
-from minikin.measure import writing
+from minikin.measure import speed, writing
 from minikin.measure.compare import paired_right
 from minikin.measure.memorised import RUN
 from minikin.measure.writing import Likelihood, Nearest, Written
@@ -24,8 +25,11 @@ from minikin.steps.generate.ask import MOST_PROMPTS, Told
 from minikin.steps.generate.exam import Exam, exam, samples, wrong
 from minikin.steps.generate.material import prompts
 from minikin.steps.generate.parity import parity
-from minikin.steps.generate.ship import likelihood, packaged_aside
+from minikin.steps.generate.ship import importance_of, likelihood, packaged_aside
 from minikin.teachers.conform import validator
+
+OPENING: Final = 64
+"""Characters of a text that a kin of running text continues to show its memory."""
 
 AGREEMENT: Final = "The test has no people's answers: its figures are agreement with the teacher, not correctness."
 COMPARED: Final = ("teacher", "student_without_teacher", "tfidf")
@@ -86,7 +90,8 @@ def everyone(
         found["teacher"] = _quoted(asked, told.test, seed)
     found["student"] = measured(kin, asked, seed, _part(progress, 0.5, 0.7, "student"))
     if alone is not None:
-        with packaged_aside(alone, kin.manifest.scheme.upper(), corpus.kind, new_tokens) as its:
+        mix, matters = kin.manifest.scheme.upper(), importance_of(alone, corpus)
+        with packaged_aside(alone, mix, corpus.kind, new_tokens, importance=matters) as its:
             found["student_without_teacher"] = measured(its, asked, seed, _part(progress, 0.7, 0.9, "control"))
     if corpus.kind == "pairs":
         progress(0.9, "nearest answers")
@@ -145,7 +150,9 @@ def judged(
         seed, asked = build.recipe.seed, exam(corpus, validator(build.recipe.data.json_schema))
         found = everyone(build, told, asked, kin, teacher, alone, progress)
         same = parity(kin, student, corpus, build.recipe.gate.parity_texts)
-        gate = verdict(build.recipe, found, same, agreement=told.agreement)
+        limited = build.recipe.budget.memory_mib is not None
+        memory = speed.cold_start(build.out, opening(corpus), runs=3).memory_mib if limited else None
+        gate = verdict(build.recipe, found, same, memory, agreement=told.agreement)
         references, minus = asked.references(), compared(found, seed)
         build.notes += [AGREEMENT] if told.agreement else []
         build.notes += [*notes(found, seed), *flaws(build.recipe, found["student"].written, references, seed)]
@@ -178,8 +185,19 @@ def _measured(row: Mapping[str, Any], student: Mapping[str, Any]) -> dict[str, A
     return {**row, **{key: student.get(key) for key in ("accuracy", "latency_ms_p50", "latency_ms_p95", "size_mib")}}
 
 
+def opening(corpus: Corpus) -> Any:
+    """What a fresh process is asked: the first prompt of the test, or how its first text begins."""
+    asked, _ = prompts(corpus, corpus.data.test)
+    return asked[0] if asked else str(corpus.data.test.texts[0])[:OPENING]
+
+
 def verdict(
-    recipe: Recipe, found: Mapping[str, Subject], same: Mapping[str, Any], *, agreement: bool = False
+    recipe: Recipe,
+    found: Mapping[str, Subject],
+    same: Mapping[str, Any],
+    memory_mib: float | None = None,
+    *,
+    agreement: bool = False,
 ) -> dict[str, Any]:
     """Pass or fail against the recipe, with the reasons and what came nearest; with `agreement`, to the teacher."""
     drift, most = abs(float(same["perplexity_ratio"]) - 1.0), recipe.gate.max_flips
@@ -195,7 +213,7 @@ def verdict(
         limit = getattr(recipe.gate, key)
         if limit is not None and student[name] > limit:
             also.append(f"{student[name]:.1%} {words} (at most {limit:.1%})")
-    return gates.verdict(recipe, rows, scores, quality, also, agreement=agreement)
+    return gates.verdict(recipe, rows, scores, quality, also, memory_mib=memory_mib, agreement=agreement)
 
 
 def flaws(recipe: Recipe, written: Written, references: Written, seed: int) -> list[str]:
