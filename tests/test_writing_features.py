@@ -312,7 +312,6 @@ def test_what_needs_common_tokens_is_refused_before_training(place, tmp_path, co
         ({"student": {"model": "other"}, "distil": {"objectives": ACROSS, "top_k": 2000}}, "distil.top_k: 'uld'"),
         ({"student": {"model": "endless"}, "distil": {"on_policy": 0.5}}, "names no end of a text"),
         ({"teacher": {"beams": 4}}, "teacher.beams is about the text of an endpoint or an encoder-decoder"),
-        ({"data": {"json_schema": "schema.json"}}, "data.json_schema is about the text of an endpoint"),
         (
             {
                 "student": {"model": "other"},

@@ -30,10 +30,9 @@ def suited(build: Build, checkpoint: Checkpoint | None) -> Build:
     if checkpoint is None or spec is None:
         return build
     if not is_rewriter(checkpoint):
-        heard = [f"teacher.{key}" for key in named(spec, TEXTUAL)]
-        if heard := [*heard, *(["data.json_schema"] if recipe.data.json_schema else [])]:
+        if heard := named(spec, TEXTUAL):
             raise UserError(
-                f"{heard[0]} is about the text of an endpoint or an encoder-decoder, and {spec.model} is neither. "
+                f"teacher.{heard[0]} is about the text of an endpoint or an encoder-decoder, and {spec.model} is neither. "
                 "Leave it out."
             )
         return build
