@@ -75,7 +75,7 @@ class TorchWriter(Writer):
             return bytes(self._bytes[character] for character in piece)
         return bytes([int(piece[3:5], 16)]) if piece in BYTES else piece.replace(SPACE, " ").encode()
 
-    def session(self) -> Session:
+    def session(self, prompt: Sequence[int] = ()) -> Session:
         """Begin a sequence."""
         return Session(self._model)
 
@@ -100,6 +100,8 @@ class TorchWriter(Writer):
 
 class Session:
     """One sequence, with the keys and values of its tokens."""
+
+    reused = 0
 
     def __init__(self, model: Any) -> None:
         self._model = model
