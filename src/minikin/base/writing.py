@@ -79,9 +79,9 @@ class Decoding:
 
     At `temperature` 0 the likeliest token is taken; above it, one is drawn from the `top_k` likeliest (0: all) that
     together hold `top_p` of the probability, by `seed`. Writing ends after `max_tokens`, at the model's own end, or
-    before the first of the `stop` strings. `schema` is a JSON Schema that the text must satisfy, or `grammar` one in
-    llama.cpp's GBNF. With `logprobs` the log-probability of each token is kept. A prompt that leaves no room is refused,
-    or cut from its front with `cut`.
+    before the first of the `stop` strings. `schema` is a JSON Schema that the text must satisfy, `grammar` one in
+    llama.cpp's GBNF that it must follow. With `logprobs` the log-probability of each token is kept. A prompt that
+    leaves no room is refused, or cut from its front with `cut`.
     """
 
     max_tokens: int = 128
@@ -169,6 +169,10 @@ class Generator(Protocol):
         """Return the ids of a text as a prompt has them; special tokens inside the text are plain characters."""
         ...
 
+    def room(self, how: Decoding) -> int:
+        """Tokens of a prompt that leave room for its answer."""
+        ...
+
     def check(self, how: Decoding) -> None:
         """Raise UserError for settings that mean nothing here, before anything is asked."""
         ...
@@ -193,7 +197,7 @@ class Generator(Protocol):
 def no_chat(messages: Any) -> str:
     """Why something is not the messages of a chat that is to be answered; '' where it is."""
     if not isinstance(messages, Sequence) or isinstance(messages, str | bytes) or not messages:
-        return f"it is {'an empty list' if messages == [] else f'a {type(messages).__name__}'}"
+        return f"it is {'an empty list' if messages == [] else f'of the type {type(messages).__name__}'}"
     for number, message in enumerate(messages, 1):
         if not isinstance(message, Mapping):
             return f"message {number} is a {type(message).__name__} and no object with role and content"

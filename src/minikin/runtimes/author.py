@@ -160,8 +160,8 @@ def open_author(
     """Load the kin in `folder`; `verify` compares every file with its SHA-256 first.
 
     `engine` is `llama.cpp`, which runs the GGUF file (the default), or `torch`, which runs the float32 weights with
-    transformers, to compare. `draft` is a smaller kin, whose guesses save the larger one time and change no text. `parallel` is how many
-    texts llama.cpp can write at a time, each with memory for a whole context.
+    transformers, to compare. `draft` is a smaller kin, whose guesses save the larger one time and change no text.
+    `parallel` is how many texts llama.cpp can write at a time, each with memory for a whole context.
 
     Raises KinError for a folder that is no kin that writes, or was changed, and MissingExtra
     without the engine's packages.

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -38,9 +37,8 @@ class Gbnf:
             self._sampler = self._llama.llama_sampler_init_grammar(vocab, source.encode("utf-8", "replace"), b"root")
         complaint = self._llama.complaint()
         if not self._sampler:
-            said.seek(0)
-            spoken = said.readline().decode("utf-8", "replace").strip()
-            raise UserError(f"The grammar can't be followed: {spoken.rpartition('grammar: ')[2] or complaint}.")
+            reason = said[0].partition("grammar: ")[2] if said else complaint
+            raise UserError(f"The grammar can't be followed: {reason or complaint}.")
         self._candidates_V = np.zeros(size, CANDIDATE)
         self._candidates_V["id"] = np.arange(size)
         self._silent = np.array(silent, int)
@@ -69,18 +67,20 @@ class Gbnf:
 
 
 @contextmanager
-def _said() -> Iterator[IO[bytes]]:
-    """Catch what C code says on standard error: where a grammar is wrong, llama.cpp says nowhere else."""
+def _said() -> Iterator[list[str]]:
+    """Catch the lines that C code writes to standard error: where a grammar is wrong, llama.cpp says nowhere else."""
+    lines: list[str] = []
+    try:
+        before = os.dup(2)
+    except OSError:  # there is no standard error
+        yield lines
+        return
     with tempfile.TemporaryFile() as said:
-        sys.stderr.flush()
-        try:
-            before = os.dup(2)
-        except OSError:  # there is no standard error
-            yield said
-            return
         os.dup2(said.fileno(), 2)
         try:
-            yield said
+            yield lines
         finally:
             os.dup2(before, 2)
             os.close(before)
+            said.seek(0)
+            lines += said.read().decode("utf-8", "replace").splitlines()
