@@ -47,6 +47,8 @@ def export(kin: Path, form: str, out: Path, base: Path | None = None) -> None:
 def _adapter(adapter: Path, base: Path, out: Path) -> None:
     if out.suffix != ".gguf" or out.is_dir():
         raise UserError(f"--to gguf-lora writes one file. Give one with -o, such as {adapter.name}.gguf.")
+    if out.exists() and not export_source.starts_with(out, "adapter.type"):
+        raise UserError(f"{out} holds something else than an adapter. Give another name with -o.")
     gguf_lora.write(adapter, base, out)
     _told([out])
 

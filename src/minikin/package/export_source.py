@@ -52,8 +52,8 @@ def read(folder: Path) -> Source:
     found = manifest.read(folder)
     if found.writes:
         raise UserError(
-            f"The kin in {folder} writes, and only kins that sort texts become C or a page. Ship its {found.model} (for "
-            "llama.cpp and, with the Modelfile, Ollama) or its model.safetensors (for transformers)."
+            f"The kin in {folder} writes, and only kins that sort texts become C or a page. Ship its {found.model} "
+            "(for llama.cpp and, with the Modelfile, Ollama) or its model.safetensors (for transformers)."
         )
     if found.kernel is None:
         raise UserError(f"{folder} can't be exported: {found.kernel_reason}. {_remedy(found)}")

@@ -77,13 +77,13 @@ def _read(adapter: Path) -> tuple[dict[str, Any], Mapping[str, Array]]:
             raise UserError(f"{adapter} holds no adapter: it has no {name}. Save one with peft's save_pretrained.")
     try:
         settings = json.loads((adapter / SETTINGS).read_text(encoding="utf-8"))
-        kind = settings["peft_type"], settings["lora_alpha"], settings["r"]
+        kind, _ = settings["peft_type"], float(settings["lora_alpha"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{adapter / SETTINGS} holds no settings of a LoRA adapter ({error}). Save it again."
         ) from error
-    if kind[0] != "LORA" or settings.get("use_dora"):
-        what = "DoRA" if settings.get("use_dora") else kind[0]
+    if kind != "LORA" or settings.get("use_dora"):
+        what = "DoRA" if settings.get("use_dora") else kind
         raise UserError(f"{adapter} is of the kind {what}, and llama.cpp adds plain LoRA only. Merge it into its base.")
     return settings, tensors.read(adapter / WEIGHTS)[0]
 

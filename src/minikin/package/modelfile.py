@@ -21,7 +21,9 @@ SYSTEM, USER, ASSISTANT, LATER, ANSWER = "①s①", "①u①", "①a①", "①l�
 def write(folder: Path, model: str = "model.gguf", new_tokens: int = 0) -> bool:
     """Write `Modelfile` into a transformers folder with the GGUF file `model`, for `ollama create NAME -f Modelfile`.
 
-    It writes as the gate measured: the likeliest token, and with `new_tokens` at most so many. Returns whether the chat template, if there is one, could be said in Ollama's language: a beginning, and then a
+    It says to write as the gate measured: the likeliest token, and with `new_tokens` at most so many.
+
+    Returns whether the chat template, if there is one, could be said in Ollama's language: a beginning, and then a
     block for each message. Where it could not, prompts are passed on as they are. Raises UserError for a folder
     that lacks a file.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -73,24 +73,40 @@ class Stream:
         self, writer: Source, prompt: Sequence[int], truncated: bool, how: Decoding, constraint: Constraint | None
     ) -> None:
         self._writer, self._prompt, self._truncated, self._how = writer, prompt, truncated, how
-        self._constraint = constraint
+        self._constraint, self._closed, self._reused = constraint, False, 0
+        self._session: Session | None = None
         self._spell, self._rng = codecs.getincrementaldecoder("utf-8")("replace"), np.random.default_rng(how.seed)
         self._text = self._unsaid = ""
         self._finish: Finish | None = None
         self._tokens: list[int] = []
         self._logprobs: list[float] = []
         self._start_s = self._first_s = self._last_s = time.perf_counter()
-        self._session: Session | None = None
-        self._reused = 0
-        self._pieces = self._written()
 
     def __iter__(self) -> Iterator[str]:
-        return self._pieces
+        return self
+
+    def __next__(self) -> str:
+        """The next piece of text. Raises BusyError and UserError as the writer's session and constraint do."""
+        try:
+            while self._finish is None and not self._closed:
+                session = self._session or self._begin()
+                if piece := self._take(session.feed(self._next)):
+                    return piece
+        except BaseException:
+            self.close()
+            raise
+        raise StopIteration
 
     def close(self) -> None:
         """Stop writing; what was written stays in `completion`."""
-        self._pieces.close()
-        self._leave()
+        self._closed = True
+        session, self._session = self._session, None
+        if session:
+            session.close()
+        if self._constraint is not None:
+            self._constraint.close()
+
+    __del__ = close  # a place that nobody writes on in is not kept from others
 
     def finished(self) -> Completion:
         """Write to the end, and return all of it."""
@@ -107,26 +123,10 @@ class Stream:
         finish = self._finish or "cancelled"
         return Completion(self._text, tuple(self._tokens), finish, timing, self._truncated, logprobs)
 
-    def _written(self) -> Generator[str]:
-        session = self._begin()
-        try:
-            while self._finish is None:
-                if piece := self._take(session.feed(self._next)):
-                    yield piece
-        finally:
-            self._leave()
-
     def _begin(self) -> Session:
         self._session = session = self._writer.session(self._prompt)
         self._reused, self._start_s = session.reused, time.perf_counter()
         return session
-
-    def _leave(self) -> None:
-        session, self._session = self._session, None
-        if session:
-            session.close()
-        if self._constraint is not None:
-            self._constraint.close()
 
     @property
     def _next(self) -> Sequence[int]:
@@ -153,6 +153,8 @@ class Stream:
             self._finish = "end" if ended else "length"
         if (place := _first(held, self._how.stop)) is not None:
             self._finish, safe = "stop", place
+        if self._finish:
+            self.close()
         self._text += held[:safe]
         self._unsaid = held[safe:]
         return held[:safe]
@@ -177,14 +179,12 @@ def abreast(writer: Source, streams: Iterable[Stream], most: int) -> Iterator[Co
             logits = writer.step([(stream._session, stream._next) for stream in writing])
             for stream, logits_V in zip(writing, logits, strict=True):
                 stream._take(logits_V)
-                if stream._finish:
-                    stream._leave()
             writing = [stream for stream in writing if stream._finish is None]
             while order and order[0]._finish:
                 yield order.popleft().completion
     finally:
         for stream in writing:
-            stream._leave()
+            stream.close()
 
 
 def _first(text: str, stops: Sequence[str]) -> int | None:
