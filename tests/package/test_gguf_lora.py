@@ -52,7 +52,12 @@ def logits(writer, ids):
         ("phi3", {}),
         ("gpt2", {"fan_in_fan_out": True}),
         ("gpt_neox", {}),
-        ("gemma", {}), ("phi", {}), ("qwen2", {}), ("mistral", {}), ("gemma3", {}), ("gemma2", {}),
+        ("gemma", {}),
+        ("phi", {}),
+        ("qwen2", {}),
+        ("mistral", {}),
+        ("gemma3", {}),
+        ("gemma2", {}),
     ],
 )
 def test_llama_cpp_adds_what_peft_adds(tmp_path, family, settings):

@@ -180,32 +180,40 @@ def test_who_waits_goes_on_when_a_place_is_left_or_the_model_closed(story_file):
             waiting.result(10)
 
 
-def test_texts_written_abreast_are_those_written_alone(toy, story_file):
+def counted(generator, monkeypatch) -> list[tuple[int, int]]:
+    """How many tokens each pass computes, and how many logits are asked for, from now on."""
+    compute, found = generator._sequences.compute, []
+
+    def counting(tokens, wanted):
+        found.append((len(tokens), len(wanted)))
+        return compute(tokens, wanted)
+
+    monkeypatch.setattr(generator._sequences, "compute", counting)
+    return found
+
+
+def test_texts_written_abreast_are_those_written_alone(toy, story_file, monkeypatch):
     asked = [("A dog", 12), ("The cat sat on the", 3), ("Tom", 20), ("Once upon a time", 1), ("She said", 9)]
     for path, places in ((story_file, 3), (story_file, 8), (toy, 2)):
         with LlamaCpp(path, parallel=places) as generator:
             how = [(generator.tokens(text), Decoding(max_tokens=most)) for text, most in asked]
             alone = [generator.complete(ids, each)[0] for ids, each in how]
-            batches: list[int] = []
-            compute = generator._sequences.compute
-            generator._sequences.compute = lambda tokens, wanted: batches.append(len(wanted)) or compute(tokens, wanted)
+            batches = counted(generator, monkeypatch)
             abreast = list(generator.abreast(how, places))
             assert [done.text for done in abreast] == [done.text for done in alone]
             assert [done.finish for done in abreast] == [done.finish for done in alone]
-            assert max(batches) == min(places, 4)  # one of the five ends with its first token
-            assert sum(batches) == sum(len(done.tokens) for done in alone)
+            assert max(wanted for _, wanted in batches) == min(places, 4)  # one of the five ends with its first token
+            assert sum(wanted for _, wanted in batches) == sum(len(done.tokens) for done in alone)
             with pytest.raises(UserError, match="max_tokens is 0"):
                 list(generator.abreast([how[0], (how[1][0], Decoding(max_tokens=0))], places))
             assert len(generator._sequences._free) == places
 
 
-def test_a_prompt_is_computed_only_from_the_block_where_it_differs(writer):
+def test_a_prompt_is_computed_only_from_the_block_where_it_differs(writer, monkeypatch):
     """And what is written does not depend on what was asked before, to the last bit."""
     system, how = STORY * 8, Decoding(max_tokens=8, logprobs=True)
     prompts = [system + "Tom", system + "The cat and the dog", STORY * 4 + "Tom", "Tom", system + "Tom"]
-    fed: list[int] = []
-    compute = writer._sequences.compute
-    writer._sequences.compute = lambda tokens, wanted: fed.append(len(tokens)) or compute(tokens, wanted)
+    fed = counted(writer, monkeypatch)
     fresh = []
     for prompt in prompts:
         writer._sequences._held = [[]]
@@ -216,7 +224,7 @@ def test_a_prompt_is_computed_only_from_the_block_where_it_differs(writer):
         fed.clear()
         done = writer.complete(prompt, how)[0]
         assert (done.tokens, done.logprobs) == (expected.tokens, expected.logprobs)
-        assert sum(fed) == done.timing.read - done.timing.reused + len(done.tokens) - 1
+        assert sum(tokens for tokens, _ in fed) == done.timing.read - done.timing.reused + len(done.tokens) - 1
         counts.append(done.timing.reused)
     same = BLOCK * ((len(writer.tokens(system)) - 1) // BLOCK)
     # the first was asked last before; the fourth shares nothing, and leaves nothing to the fifth

@@ -81,6 +81,7 @@ class Tally:
     written: int = 0
     prefill_s: float = 0.0
     decode_s: float = 0.0
+    began_s: float = field(default_factory=time.perf_counter)
 
     def note(self, completion: Completion) -> None:
         """Count one completion."""
@@ -94,9 +95,11 @@ class Tally:
         self.bad.append(item.line)
         return {"error": f"line {item.line} {item.why}", "line": item.line}
 
-    @property
-    def rates(self) -> str:
-        """Tokens a second, in words."""
+    def rates(self, parallel: int = 1) -> str:
+        """Tokens a second, in words; of several texts at a time only what all took together is known."""
+        if parallel > 1:
+            took_s = time.perf_counter() - self.began_s
+            return f"{self.prompts:,} prompts, {parallel} at a time, {self.prompts / max(took_s, 1e-9):,.0f} a second"
         return (
             f"read {self.read:,} tokens at {self.read / max(self.prefill_s, 1e-9):,.0f} a second, "
             f"wrote {self.written:,} at {self.written / max(self.decode_s, 1e-9):,.0f}"
@@ -160,9 +163,8 @@ def run(folder: Path, given: tuple[str, ...], file: Path | None, form: str, colu
             else:
                 _rows(kin, items, lines, decoding, how.n, tally)
     if how.verbose:
-        sys.stderr.write(
-            f"{kin!r}, engine {kin.engine}, loaded in {loaded_s * 1e3:.0f} ms; {tally.rates}{_drafted(kin)}\n"
-        )
+        rates = tally.rates(kin.parallel) + _drafted(kin)
+        sys.stderr.write(f"{kin!r}, engine {kin.engine}, loaded in {loaded_s * 1e3:.0f} ms; {rates}\n")
     if tally.truncated:
         sys.stderr.write(
             f"{tally.truncated:,} of {tally.prompts:,} prompts leave no room in the context of "
@@ -303,7 +305,7 @@ def chat(folder: Path, system: str | None, how: How) -> None:
             sys.stderr.write(f"(That is longer than {kin.generator.context} tokens; its beginning was cut off.)\n")
         said = [*asked, {"role": "assistant", "content": answer.text}]
     if how.verbose:
-        sys.stderr.write(tally.rates + "\n")
+        sys.stderr.write(tally.rates() + "\n")
 
 
 def _heard() -> str:
