@@ -135,7 +135,7 @@ def test_an_adapter_comes_and_goes(say, kin, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("run", "KIN", "x", "--threads", "0"), "threads"),
+        (("run", "KIN", "x", "--threads", "0"), "threads is 0. Give a whole number"),
         (("run", "KIN", "x", "--parallel", "0"), "parallel"),
         (("run", "KIN", "x", "--grammar", "no.gbnf"), "--grammar no.gbnf can't be read"),
         (("run", "KIN", "x", "--grammar", "BAD"), "Undefined rule identifier 'nothing'"),

@@ -47,7 +47,7 @@ Reject = Annotated[
     str | None, typer.Option(help="Label of out-of-scope texts; absent: oos and the like", metavar="LABEL")
 ]
 Keys = Annotated[list[str] | None, typer.Option(help="Column or key of the text; twice for pairs", metavar="NAME")]
-Threads = Annotated[int, typer.Option(help="Threads of one computation", metavar="N", min=1)]
+Threads = Annotated[int, typer.Option(help="Threads of one computation", metavar="N")]
 AsJson = Annotated[bool, typer.Option("--json", help="Tell it as one JSON object")]
 Confidence = Annotated[str, typer.Option(help="How sure that is to be", metavar="SHARE")]
 RecipePath = Annotated[Path, typer.Argument(help="The recipe")]

@@ -16,7 +16,7 @@ from minikin.base.errors import KinError, UserError
 from minikin.base.manifest import Manifest
 from minikin.base.writing import Completion, Decoding, Generator, Stream, no_chat
 from minikin.feed.speech import Speaker, Spoken
-from minikin.runtimes import guard_of
+from minikin.runtimes import check_counts, guard_of
 
 ENGINES = ("llama.cpp", "torch")
 OTHERWISE = "it was asked to write otherwise than the certificate covers: leave the settings as the kin was packaged"
@@ -170,9 +170,7 @@ def open_author(
         raise UserError("A draft helps llama.cpp only. Leave --engine torch out.")
     if engine not in (None, *ENGINES):
         raise UserError(f"There is no engine {engine!r} for a kin that writes. Choose one of {', '.join(ENGINES)}.")
-    for name, value in (("threads", threads), ("parallel", parallel)):
-        if value < 1:
-            raise UserError(f"{name} is {value}. Give 1 or more.")
+    check_counts(threads=threads, parallel=parallel)
     path = Path(folder)
     manifest = manifests.read(path)
     if not manifest.writes:
