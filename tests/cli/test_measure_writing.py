@@ -19,10 +19,10 @@ pytest.importorskip("xllamacpp", reason="llama.cpp is not installed: pip install
 pytest.importorskip("gguf", reason="gguf is not installed: pip install 'minikin[gguf]'")
 
 
-def write(folder: Path, kind: str = "pairs", layers: int = 2, mix: str = "F16", data: str = "{}") -> Path:
+def write(folder: Path, kind: str = "pairs", layers: int = 2, mix: str = "F16", data: str = "{}", **more: int) -> Path:
     """Package a random decoder."""
     folder.mkdir(parents=True)
-    student = causal.student("llama", num_hidden_layers=layers, vocab_size=420)
+    student = causal.student("llama", num_hidden_layers=layers, vocab_size=420, **more)
     told = {"tokenizer_json": talk.byte_level(), "tokenizer_config": talk.byte_config()}
     decoder_kin.write(
         folder,

@@ -199,6 +199,12 @@ def test_a_long_conversation_forgets_its_oldest_turns_and_keeps_what_it_was_told
     assert "longer than 64 tokens; its beginning was cut off" in done.stderr
 
 
+def test_a_conversation_is_computed_only_from_where_it_goes_on(say, tmp_path):
+    long = write(tmp_path / "kin", kind="chat", max_position_embeddings=512)
+    done = say("chat", long, "--system", "be brief " * 8, "--max-tokens", "4", "-v", input="one\ntwo\nthree\n\n")
+    assert "more were in memory" in done.stderr
+
+
 def test_ctrl_c_ends_an_answer_and_not_the_conversation(say, talker, monkeypatch):
     feed, fed = Sequence.feed, []
 

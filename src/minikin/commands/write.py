@@ -79,6 +79,7 @@ class Tally:
     bad: list[int] = field(default_factory=list)
     read: int = 0
     written: int = 0
+    reused: int = 0
     prefill_s: float = 0.0
     decode_s: float = 0.0
     began_s: float = field(default_factory=time.perf_counter)
@@ -87,7 +88,8 @@ class Tally:
         """Count one completion."""
         timing = completion.timing
         self.truncated += completion.truncated
-        self.read, self.written = self.read + timing.read, self.written + timing.written
+        self.read, self.written = self.read + timing.read - timing.reused, self.written + timing.written
+        self.reused += timing.reused
         self.prefill_s, self.decode_s = self.prefill_s + timing.prefill_s, self.decode_s + timing.decode_s
 
     def bad_line(self, item: Bad) -> dict[str, Any]:
@@ -100,8 +102,9 @@ class Tally:
         if parallel > 1:
             took_s = time.perf_counter() - self.began_s
             return f"{self.prompts:,} prompts, {parallel} at a time, {self.prompts / max(took_s, 1e-9):,.0f} a second"
+        again = f" ({self.reused:,} more were in memory)" if self.reused else ""
         return (
-            f"read {self.read:,} tokens at {self.read / max(self.prefill_s, 1e-9):,.0f} a second, "
+            f"read {self.read:,} tokens{again} at {self.read / max(self.prefill_s, 1e-9):,.0f} a second, "
             f"wrote {self.written:,} at {self.written / max(self.decode_s, 1e-9):,.0f}"
         )
 
