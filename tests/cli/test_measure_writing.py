@@ -19,13 +19,19 @@ pytest.importorskip("xllamacpp", reason="llama.cpp is not installed: pip install
 pytest.importorskip("gguf", reason="gguf is not installed: pip install 'minikin[gguf]'")
 
 
-def write(folder: Path, kind: str = "pairs", layers: int = 2, mix: str = "F16") -> Path:
+def write(folder: Path, kind: str = "pairs", layers: int = 2, mix: str = "F16", data: str = "{}", **more: int) -> Path:
     """Package a random decoder."""
     folder.mkdir(parents=True)
-    student = causal.student("llama", num_hidden_layers=layers, vocab_size=420)
+    student = causal.student("llama", num_hidden_layers=layers, vocab_size=420, **more)
     told = {"tokenizer_json": talk.byte_level(), "tokenizer_config": talk.byte_config()}
     decoder_kin.write(
-        folder, replace(student, **told), mix, kind=kind, new_tokens=8, recipe_yaml="task: generate\n", extra={}
+        folder,
+        replace(student, **told),
+        mix,
+        kind=kind,
+        new_tokens=8,
+        recipe_yaml=f"task: generate\ndata: {data}\n",
+        extra={},
     )
     return folder
 

@@ -49,7 +49,7 @@ def test_what_it_refuses(kins, tmp_path) -> None:
     kin, own = kins["static"], tmp_path / "own"
     own.mkdir()
     (own / "thesis.tex").write_text("mine")
-    refused(say(kin, "--to", "exe", "-o", tmp_path / "x"), "give one of c, html, web")
+    refused(say(kin, "--to", "exe", "-o", tmp_path / "x"), "give one of c, html, web, gguf-lora")
     refused(say(kin, "--to", "c", "-o", own), "thesis.tex", "new folder")
     refused(say(kin, "--to", "c", "-o", own / "thesis.tex"), "is a file")
     refused(say(kin, "--to", "html", "-o", own), "one file")

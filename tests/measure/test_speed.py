@@ -85,3 +85,9 @@ def test_cold_start_says_why_a_kin_does_not_load(monkeypatch, tmp_path):
     monkeypatch.setattr(speed, "ANSWER", "raise SystemExit('minikin.json is missing')\n")
     with pytest.raises(KinError, match=r"could not load .*: minikin\.json is missing"):
         speed.cold_start(tmp_path)
+
+
+def test_a_fresh_process_reads_nothing_from_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "json.py").write_text("raise SystemExit('a stranger')")
+    monkeypatch.chdir(tmp_path)
+    assert speed._fresh(speed.NUMPY, [])["peak_mib"] > 1

@@ -33,13 +33,14 @@ def folder(tmp_path, template: str):
 
 
 def test_blocks_of_role_and_text_are_said_in_ollamas_language(tmp_path):
-    assert modelfile.write(folder(tmp_path, CHATML))
+    assert modelfile.write(folder(tmp_path, CHATML), new_tokens=40)
     assert (tmp_path / "Modelfile").read_text() == (
         'FROM ./model.gguf\nTEMPLATE """{{ range .Messages }}'
         '{{ if eq .Role "system" }}<|im_start|>system\n{{ .Content }}<|im_end|>\n{{ end }}'
         '{{ if eq .Role "user" }}<|im_start|>user\n{{ .Content }}<|im_end|>\n{{ end }}'
         '{{ if eq .Role "assistant" }}<|im_start|>assistant\n{{ .Content }}<|im_end|>\n{{ end }}'
         '{{ end }}<|im_start|>assistant\n"""\nPARAMETER num_ctx 77\nPARAMETER stop "</s>"\n'
+        "PARAMETER temperature 0\nPARAMETER num_predict 40\n"
     )
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -21,6 +24,7 @@ pytest.importorskip("xllamacpp", reason="the extra 'gguf' is not installed")
 gguf = pytest.importorskip("gguf", reason="the extra 'gguf' is not installed")
 
 from minikin.runtimes.llama_cpp import LlamaCpp  # noqa: E402  (after the skips)
+from minikin.runtimes.llama_sequences import BLOCK  # noqa: E402
 
 STORY = "Once upon a time, there was a little girl named Lily. She loved to play outside in the park."
 CALL = {
@@ -113,11 +117,12 @@ def test_a_schema_is_satisfied_by_greedy_and_drawn_texts_alike(writer):
         ({"type": "nonsense"}, "Invalid type"),
         ({"$ref": "http://localhost:1/schema"}, "not present"),
         ({"enum": [{1, 2}]}, "no JSON Schema"),
+        ({"$ref": "#"}, "refers to itself without an end"),
     ],
 )
 def test_a_schema_that_nothing_satisfies_is_refused_at_once(writer, schema, reason):
     with pytest.raises(UserError, match=reason):
-        writer.stream("x", Decoding(schema=schema))
+        next(iter(writer.stream("x", Decoding(schema=schema))))
 
 
 def test_long_texts_are_scored_across_batches_as_in_one_pass(writer):
@@ -141,6 +146,131 @@ def test_a_smaller_context_and_more_sequences(story_file):
                 with pytest.raises(BusyError, match="Another text is being written"):
                     next(iter(generator.stream("A dog")))
         assert texts == [alone, alone]
+
+
+def test_threads_wait_for_their_turn(story_file):
+    """More threads than places: everyone is answered, as if alone."""
+    prompts = ["A dog", "The cat", "Tom and his", "Once upon a time"] * 2
+    how = Decoding(max_tokens=16)
+    for places in (1, 2):
+        with LlamaCpp(story_file, parallel=places) as generator, ThreadPoolExecutor(4) as pool:
+            alone = [generator.complete(prompt, how)[0].tokens for prompt in prompts]
+            assert [done[0].tokens for done in pool.map(lambda p: generator.complete(p, how), prompts)] == alone
+
+
+def test_who_waits_goes_on_when_a_place_is_left_or_the_model_closed(story_file):
+    how = Decoding(max_tokens=4)
+    with LlamaCpp(story_file) as generator, ThreadPoolExecutor(1) as pool:
+        for end in ("close", "forget"):
+            stream = generator.stream("A dog", how)
+            next(iter(stream))
+            waiting = pool.submit(generator.complete, "A dog", how)
+            assert not wait([waiting], 0.05).done
+            if end == "close":
+                stream.close()
+            else:
+                del stream  # nobody will finish it
+            assert waiting.result(10)[0].tokens
+        stream = iter(generator.stream("A dog", how))
+        next(stream)
+        waiting = pool.submit(generator.complete, "A dog", how)
+        assert not wait([waiting], 0.05).done
+        generator.close()
+        with pytest.raises(MinikinError, match="was closed"):
+            waiting.result(10)
+
+
+def counted(generator, monkeypatch) -> list[tuple[int, int]]:
+    """How many tokens each pass computes, and how many logits are asked for, from now on."""
+    compute, found = generator._sequences.compute, []
+
+    def counting(tokens, wanted):
+        found.append((len(tokens), len(wanted)))
+        return compute(tokens, wanted)
+
+    monkeypatch.setattr(generator._sequences, "compute", counting)
+    return found
+
+
+def test_texts_written_abreast_are_those_written_alone(toy, story_file, monkeypatch):
+    asked = [("A dog", 12), ("The cat sat on the", 3), ("Tom", 20), ("Once upon a time", 1), ("She said", 9)]
+    for path, places in ((story_file, 3), (story_file, 8), (toy, 2)):
+        with LlamaCpp(path, parallel=places) as generator:
+            how = [(generator.tokens(text), Decoding(max_tokens=most)) for text, most in asked]
+            alone = [generator.complete(ids, each)[0] for ids, each in how]
+            batches = counted(generator, monkeypatch)
+            abreast = list(generator.abreast(how, places))
+            assert [done.text for done in abreast] == [done.text for done in alone]
+            assert [done.finish for done in abreast] == [done.finish for done in alone]
+            assert max(wanted for _, wanted in batches) == min(places, 4)  # one of the five ends with its first token
+            assert sum(wanted for _, wanted in batches) == sum(len(done.tokens) for done in alone)
+            with pytest.raises(UserError, match="max_tokens is 0"):
+                list(generator.abreast([how[0], (how[1][0], Decoding(max_tokens=0))], places))
+            assert len(generator._sequences._free) == places
+
+
+def test_a_prompt_is_computed_only_from_the_block_where_it_differs(writer, monkeypatch):
+    """And what is written does not depend on what was asked before, to the last bit."""
+    system, how = STORY * 8, Decoding(max_tokens=8, logprobs=True)
+    prompts = [system + "Tom", system + "The cat and the dog", STORY * 4 + "Tom", "Tom", system + "Tom"]
+    fed = counted(writer, monkeypatch)
+    fresh = []
+    for prompt in prompts:
+        writer._sequences._held = [[]]
+        fresh.append(writer.complete(prompt, how)[0])
+        assert fresh[-1].timing.reused == 0
+    counts = []
+    for prompt, expected in zip(prompts, fresh, strict=True):
+        fed.clear()
+        done = writer.complete(prompt, how)[0]
+        assert (done.tokens, done.logprobs) == (expected.tokens, expected.logprobs)
+        assert sum(tokens for tokens, _ in fed) == done.timing.read - done.timing.reused + len(done.tokens) - 1
+        counts.append(done.timing.reused)
+    same = BLOCK * ((len(writer.tokens(system)) - 1) // BLOCK)
+    # the first was asked last before; the fourth shares nothing, and leaves nothing to the fifth
+    assert counts[0] == counts[1] == same > 2 * BLOCK
+    assert BLOCK <= counts[2] < same
+    assert counts[3:] == [0, 0]
+
+
+def test_several_places_remember_several_prompts(story_file):
+    with LlamaCpp(story_file, parallel=2) as generator:
+        one, other = STORY * 4, "Tom has a red ball. " * 16
+        how = Decoding(max_tokens=2)
+        reused = [generator.complete(text, how)[0].timing.reused for text in (one, other, one, other)]
+    assert reused[:2] == [0, 0]
+    assert min(reused[2:]) >= BLOCK
+
+
+def test_a_grammar_is_followed_by_greedy_and_drawn_texts_alike(writer):
+    grammar = 'root ::= "the " animal (" and the " animal)* "."\nanimal ::= "cat" | "dog" | "frog"\n'
+    pattern = re.compile(r"the (cat|dog|frog)( and the (cat|dog|frog))*\.")
+    for how in (Decoding(grammar=grammar), Decoding(grammar=grammar, temperature=1.5, seed=3, top_k=40)):
+        done = writer.complete("Tom saw", replace(how, max_tokens=200))[0]
+        assert done.finish == "end"
+        assert pattern.fullmatch(done.text)
+    # any characters, but no special token
+    free = writer.complete("Tom", Decoding(grammar="root ::= [^\\x00]*", temperature=3, max_tokens=60, seed=1))[0]
+    assert not set(free.tokens[:-1]) & set(writer.specials.values())
+
+
+@pytest.mark.parametrize(
+    ("grammar", "reason"),
+    [
+        ("root ::= nothing", "Undefined rule identifier 'nothing'"),
+        ('root ::= "a', "unexpected end of input"),
+        ('other ::= "a"', "does not contain a 'root' symbol"),
+        ('root ::= root "a"', "left recursion"),
+        (" \n", "is empty"),
+        ('root ::= "a\0"', "a NUL"),
+    ],
+)
+def test_a_grammar_that_nothing_follows_is_refused_at_once(writer, grammar, reason, capfd):
+    with pytest.raises(UserError, match=reason):
+        writer.check(Decoding(grammar=grammar))
+    assert capfd.readouterr().err == ""
+    with pytest.raises(UserError, match="not both"):
+        writer.check(Decoding(grammar='root ::= "a"', schema=CALL))
 
 
 def test_a_closed_model_says_so(story_file):

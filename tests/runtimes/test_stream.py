@@ -17,7 +17,7 @@ END = 256
 class Scripted(Writer):
     """Writes the bytes of a text, one a token, and then its end."""
 
-    context, ends = 64, frozenset({END})
+    context, ends, reused = 64, frozenset({END}), 0
 
     def __init__(self, script: bytes) -> None:
         self.script, self.open = [*script, END], 0
@@ -30,7 +30,7 @@ class Scripted(Writer):
     def plain(self, text):
         return list(text.encode())
 
-    def session(self):
+    def session(self, prompt=()):
         self.open, self.place = self.open + 1, -1
         return self
 

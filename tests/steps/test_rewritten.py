@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -46,6 +47,32 @@ def test_both_writers_agree_on_real_weights(folder):
                 assert mine.logprobs == pytest.approx(theirs.logprobs, abs=0.01)
         text = "Once upon a time, there was a cat."
         assert reference.logprobs(text) == pytest.approx(writer.logprobs(text), abs=0.01)
+
+
+def test_added_pieces_are_written_with_their_spaces(tmp_path):
+    """As trained from answers in one form: `{"room": "` is one token, which holds a space and not GPT-2's Ġ."""
+    pytest.importorskip("xllamacpp", reason="the extra 'gguf' is not installed")
+    from tokenizers import AddedToken, Tokenizer
+
+    from minikin.runtimes.llama_cpp import LlamaCpp
+
+    tokenizer = Tokenizer.from_str(decoders.bytes_tokenizer())
+    added = ['{"room": "', '", "on": true}', "café au lait", "naïf"]
+    tokenizer.add_tokens([AddedToken(piece, normalized=False) for piece in added])
+    folder = decoders.toy_llama(tmp_path, tokenizer.to_str())
+    package.write(folder, folder / "model.gguf", "F32")
+    reference = TorchWriter(folder)
+    schema = {"type": "object", "properties": {"room": {"enum": ["hall", "den"]}, "on": {"const": True}}}
+    schema |= {"required": ["room", "on"], "additionalProperties": False}
+    with LlamaCpp(folder / "model.gguf") as writer, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        size = tokenizer.get_vocab_size()
+        assert [reference.spelled(i) for i in range(size)] == [writer.spelled(i) for i in range(size)]
+        assert reference.spelled(tokenizer.token_to_id(added[0])) == b'{"room": "'
+        for how in (Decoding(max_tokens=40, temperature=1, seed=4), Decoding(max_tokens=40, schema=schema)):
+            mine, theirs = (each.complete("the lamp", how)[0] for each in (reference, writer))
+            assert (mine.text, mine.tokens) == (theirs.text, theirs.tokens)
+    assert json.loads(mine.text)["on"] is True
 
 
 def test_texts_that_do_not_fit_and_folders_that_are_none_are_refused(folder, tmp_path):

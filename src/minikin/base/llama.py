@@ -52,6 +52,18 @@ class Batch(ctypes.Structure):
     )
 
 
+class Candidate(ctypes.Structure):
+    """A token that may come next, with its logit and probability."""
+
+    _fields_ = (("id", c_int32), ("logit", c_float), ("p", c_float))
+
+
+class Candidates(ctypes.Structure):
+    """What a sampler chooses from, or rules out of by a logit of -inf."""
+
+    _fields_ = (("data", c_void_p), ("size", c_size_t), ("selected", c_int64), ("sorted", c_bool))
+
+
 class VocabularyInit(ctypes.Structure):
     """LLGuidance's description of a vocabulary; what is not set stays zero, as it asks."""
 
@@ -105,6 +117,12 @@ SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "llama_batch_free": (None, (Batch,)),
     "llama_decode": (_I, (_P, Batch)),
     "llama_get_logits_ith": (POINTER(c_float), (_P, _I)),
+    "llama_adapter_lora_init": (_P, (_P, c_char_p)),
+    "llama_set_adapters_lora": (_I, (_P, POINTER(_P), c_size_t, POINTER(c_float))),
+    "llama_sampler_init_grammar": (_P, (_P, c_char_p, c_char_p)),
+    "llama_sampler_apply": (None, (_P, POINTER(Candidates))),
+    "llama_sampler_accept": (None, (_P, _I)),
+    "llama_sampler_free": (None, (_P,)),
     "llama_vocab_n_tokens": (_I, (_P,)),
     "llama_vocab_is_eog": (c_bool, (_P, _I)),
     "llama_vocab_is_control": (c_bool, (_P, _I)),

@@ -88,6 +88,8 @@ class Manifest:
 def read(folder: Path) -> Manifest:
     """Read `folder`/minikin.json. Raises KinError when it is missing, unreadable, incomplete or too new."""
     path = folder / NAME
+    if folder.is_file():
+        raise KinError(f"{folder} is a file. Give the folder that a build wrote; texts of a file are read with --file.")
     if not folder.is_dir():
         raise KinError(f"There is no folder {folder}. Build a kin with: minikin build recipe.yaml -o {folder}")
     try:

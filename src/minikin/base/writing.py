@@ -5,13 +5,15 @@ Axis letters in names: as in types.py; K tokens kept of each distribution, M lea
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from minikin.base.types import Array
+
+ROLES: Final = ("system", "user", "assistant")
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,9 @@ class Decoding:
 
     At `temperature` 0 the likeliest token is taken; above it, one is drawn from the `top_k` likeliest (0: all) that
     together hold `top_p` of the probability, by `seed`. Writing ends after `max_tokens`, at the model's own end, or
-    before the first of the `stop` strings. `schema` is a JSON Schema that the text must satisfy. With `logprobs` the
-    log-probability of each token is kept. A prompt that leaves no room is refused, or cut from its front with `cut`.
+    before the first of the `stop` strings. `schema` is a JSON Schema that the text must satisfy, `grammar` one in
+    llama.cpp's GBNF that it must follow. With `logprobs` the log-probability of each token is kept. A prompt that
+    leaves no room is refused, or cut from its front with `cut`.
     """
 
     max_tokens: int = 128
@@ -88,23 +91,28 @@ class Decoding:
     seed: int = 0
     stop: tuple[str, ...] = ()
     schema: Mapping[str, Any] | None = None
+    grammar: str | None = None
     logprobs: bool = False
     cut: bool = False
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What one completion took: tokens read and written, seconds to the first token and from it to the last."""
+    """What one completion took: tokens read and written, seconds to the first token and from it to the last.
+
+    Of the tokens read, `reused` were not computed, since a prompt before began with them.
+    """
 
     read: int
     written: int
     prefill_s: float
     decode_s: float
+    reused: int = 0
 
     @property
     def prefill_tokens_per_s(self) -> float:
-        """Tokens of the prompt read in a second."""
-        return self.read / self.prefill_s if self.prefill_s else 0.0
+        """Tokens of the prompt computed in a second."""
+        return (self.read - self.reused) / self.prefill_s if self.prefill_s else 0.0
 
     @property
     def decode_tokens_per_s(self) -> float:
@@ -165,8 +173,20 @@ class Generator(Protocol):
         """Return the bytes of a token inside a text; nothing for special ones."""
         ...
 
+    def room(self, how: Decoding) -> int:
+        """Tokens of a prompt that leave room for its answer."""
+        ...
+
+    def check(self, how: Decoding) -> None:
+        """Raise UserError for settings that mean nothing here, before anything is asked."""
+        ...
+
     def stream(self, prompt: str | Sequence[int], how: Decoding = ...) -> Stream:
         """Begin to write on from a prompt, given as text or as ids."""
+        ...
+
+    def abreast(self, asked: Iterable[tuple[Sequence[int], Decoding]], most: int) -> Iterator[Completion]:
+        """Write completions of several prompts, up to `most` at a time; yield them in order."""
         ...
 
     def complete(self, prompt: str | Sequence[int], how: Decoding = ..., n: int = 1) -> list[Completion]:
@@ -176,3 +196,21 @@ class Generator(Protocol):
     def logprobs(self, text: str | Sequence[int]) -> Array:
         """Return the natural log-probability (T - 1,) of each token of a text after its first."""
         ...
+
+
+def no_chat(messages: Any) -> str:
+    """Why something is not the messages of a chat that is to be answered; '' where it is."""
+    if not isinstance(messages, Sequence) or isinstance(messages, str | bytes) or not messages:
+        return f"it is {'an empty list' if messages == [] else f'of the type {type(messages).__name__}'}"
+    for number, message in enumerate(messages, 1):
+        if not isinstance(message, Mapping):
+            return f"message {number} is a {type(message).__name__} and no object with role and content"
+        if message.get("role") not in ROLES:
+            return f"message {number} has the role {message.get('role')!r} and none of {', '.join(ROLES)}"
+        if not isinstance(message.get("content"), str):
+            return f"message {number} has no text under 'content'"
+    if not messages[-1]["content"].strip():
+        return "the last message is empty"
+    if messages[-1]["role"] == "assistant":
+        return "the last message is an answer already"
+    return ""

@@ -9,7 +9,10 @@ import typer
 
 from minikin.cli import options
 
-WRITING: Final = frozenset({"draft", "schema", "n", "temperature", "top_p", "top_k", "stop", "seed", "max_tokens"})
+WRITING: Final = frozenset(
+    {"draft", "schema", "grammar", "lora", "parallel", "n"}
+    | {"temperature", "top_p", "top_k", "stop", "seed", "max_tokens"}
+)
 """Options of `run` that only a kin that writes can follow; those of `SORTING` only one that sorts texts."""
 
 SORTING: Final = frozenset({"everything"})
@@ -36,7 +39,12 @@ def run(
     draft: Annotated[
         Path | None, typer.Option(help="Smaller kin whose guesses save a larger one time", metavar="DIR")
     ] = None,
+    lora: options.Lora = None,
+    parallel: Annotated[
+        int, typer.Option(help="Prompts of a file that are written to at a time", metavar="N", min=1)
+    ] = 1,
     schema: options.Schema = None,
+    grammar: options.Grammar = None,
     n: Annotated[int, typer.Option("-n", "--n", help="Completions of each prompt", metavar="N")] = 1,
     temperature: options.Temperature = 0.0,
     top_p: options.TopP = 1.0,
@@ -55,19 +63,22 @@ def run(
     options.refuse(ctx, SORTING if writes else WRITING, kin, writes)
     if writes:
         writing = write.How(
-            schema,
-            n,
-            temperature,
-            top_p,
-            top_k,
-            tuple(stop or ()),
-            seed,
-            max_tokens,
-            threads,
-            verbose,
-            engine,
-            hand_over,
-            draft,
+            schema=schema,
+            grammar=grammar,
+            n=n,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            stop=tuple(stop or ()),
+            seed=seed,
+            max_tokens=max_tokens,
+            threads=threads,
+            verbose=verbose,
+            engine=engine,
+            hand_over=hand_over,
+            draft=draft,
+            lora=lora,
+            parallel=parallel,
         )
         write.run(kin, tuple(texts or ()), file, form, columns, writing)
         return
@@ -80,7 +91,9 @@ def run(
 def chat(
     kin: options.Folder,
     system: Annotated[str | None, typer.Option(help="What it is told before anything is said", metavar="TEXT")] = None,
+    lora: options.Lora = None,
     schema: options.Schema = None,
+    grammar: options.Grammar = None,
     temperature: options.Temperature = 0.0,
     top_p: options.TopP = 1.0,
     top_k: options.TopK = 0,
@@ -93,7 +106,19 @@ def chat(
     """Talk with a kin that writes, in the terminal; answers appear as they are written."""
     from minikin.commands import write
 
-    how = write.How(schema, 1, temperature, top_p, top_k, tuple(stop or ()), seed, max_tokens, threads, verbose)
+    how = write.How(
+        schema=schema,
+        grammar=grammar,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        stop=tuple(stop or ()),
+        seed=seed,
+        max_tokens=max_tokens,
+        threads=threads,
+        verbose=verbose,
+        lora=lora,
+    )
     write.chat(kin, system, how)
 
 

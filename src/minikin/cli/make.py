@@ -79,13 +79,19 @@ def report(kin: options.Folder) -> None:
 
 def export(
     kin: options.Folder,
-    to: Annotated[str, typer.Option("--to", help="c, html or web", metavar="FORM")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder, or the file of --to html", metavar="PATH")],
+    to: Annotated[str, typer.Option("--to", help="c, html, web or gguf-lora", metavar="FORM")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder, or the file of html, gguf-lora", metavar="PATH")],
+    base: Annotated[
+        Path | None, typer.Option("--for", help="gguf-lora: the kin that the adapter is for", metavar="DIR")
+    ] = None,
 ) -> None:
-    """Write the kin as C99 without dependencies, as one HTML page that works offline, or as a folder for a server."""
+    """Write the kin as C99 without dependencies, as one HTML page that works offline, or as a folder for a server.
+
+    With --to gguf-lora, KIN is the folder of a LoRA adapter that peft saved; `run --lora` and llama.cpp read the file.
+    """
     from minikin.commands import export as command
 
-    command.export(kin, to, out)
+    command.export(kin, to, out, base)
 
 
 def demo(

@@ -23,6 +23,10 @@ Most = Annotated[int | None, typer.Option("-n", "--most", min=1, help="At most s
 Schema = Annotated[
     Path | None, typer.Option("--json-schema", help="File of a JSON Schema that the text must satisfy", metavar="FILE")
 ]
+Grammar = Annotated[
+    Path | None, typer.Option(help="File of a grammar (GBNF) that the text must follow", metavar="FILE")
+]
+Lora = Annotated[str | None, typer.Option("--lora", help="LoRA adapter (GGUF) to write with", metavar="FILE[:SCALE]")]
 Temperature = Annotated[float, typer.Option(help="0: the likeliest token; above: drawn", metavar="T", min=0)]
 TopP = Annotated[float, typer.Option(help="Draw from what holds this probability", metavar="P", min=0, max=1)]
 TopK = Annotated[int, typer.Option(help="Draw from so many likeliest tokens; 0: all", metavar="K", min=0)]

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from minikin.base.errors import UserError
 from minikin.base.types import Text
+from minikin.base.writing import no_chat
 
 FORMATS = ("auto", "lines", "jsonl", "csv")
 SUFFIXES = {
@@ -45,12 +46,14 @@ class Bad:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the kin needs: one text or a pair, and the names under which to look for it."""
+    """What the kin needs: one text or a pair, and the names under which to look for it; with `chats`, messages too."""
 
     pair: bool
     columns: tuple[str, ...] = ()
     usual: tuple[str, ...] = ("text",)
     """Names to try when none are given: those of the kin's own recipe."""
+
+    chats: bool = False
 
 
 class Arriving(Iterator[str]):
@@ -124,14 +127,14 @@ def one_source(given: Sequence[str], file: Path | None, form: str, what: str) ->
         raise UserError(f"--format {form}: give one of {', '.join(FORMATS)}.")
     if given and file is not None:
         raise UserError(f"Give {what}s or --file, not both.")
-    if not given and file is None and sys.stdin.isatty():
+    if not given and file is None and (sys.stdin is None or sys.stdin.isatty()):
         raise UserError(f'Give a {what} ("…"), a file with --file, or pipe lines, JSONL or CSV in.')
     if len(given) == 1 and os.path.isfile(given[0]):
         sys.stderr.write(f"{given[0]} is taken as a {what}; --file {given[0]} reads the file of that name.\n")
 
 
 @contextmanager
-def arriving(file: Path | None, form: str, wanted: Wanted) -> Iterator[tuple[Iterator[Text | Bad], Arriving]]:
+def arriving(file: Path | None, form: str, wanted: Wanted) -> Iterator[tuple[Iterator[Any], Arriving]]:
     """Yield the texts of a file, or of standard input, and the lines that they come from."""
     stream: IO[bytes]
     stream, codec = of_file(file) if file else (sys.stdin.buffer, "utf-8-sig")
@@ -143,8 +146,10 @@ def arriving(file: Path | None, form: str, wanted: Wanted) -> Iterator[tuple[Ite
             stream.close()
 
 
-def texts(lines: Arriving, form: str, file: Path | None, wanted: Wanted) -> Iterator[Text | Bad]:
-    """Yield each text (or pair), or what is wrong with its line, in order; `file` is where the lines stand, if in one.
+def texts(lines: Arriving, form: str, file: Path | None, wanted: Wanted) -> Iterator[Any]:
+    """Yield each text (or pair, or list of messages), or what is wrong with its line, in order.
+
+    `file` is where the lines stand, if in one.
 
     Raises UserError when the columns that are wanted are not there, and when what arrives is no text.
     """
@@ -198,7 +203,7 @@ def _pair(parts: Any, number: int) -> Text | Bad:
     return Bad(number, "is no pair: write two texts with a tab between them, or a JSON array of two")
 
 
-def _jsonl(lines: Arriving, wanted: Wanted) -> Iterator[Text | Bad]:
+def _jsonl(lines: Arriving, wanted: Wanted) -> Iterator[Any]:
     names: tuple[str, ...] = ()
     for line in lines:
         if not line.strip():
@@ -210,6 +215,14 @@ def _jsonl(lines: Arriving, wanted: Wanted) -> Iterator[Text | Bad]:
             continue
         if isinstance(value, dict):
             names = names or chosen(tuple(value), wanted)
+            if wanted.chats and isinstance(value.get(names[0]), list):
+                value = value[names[0]]
+        if wanted.chats and isinstance(value, list):
+            while value and isinstance(value[-1], dict) and value[-1].get("role") == "assistant":
+                value.pop()  # the answer of an example: it is what is asked for
+            reason = no_chat(value)
+            yield Bad(lines.number, f"holds no chat to answer: {reason}") if reason else value
+        elif isinstance(value, dict):
             parts = [part for name in names if isinstance(part := value.get(name), str)]
             if len(parts) < len(names):
                 yield Bad(lines.number, f"has no text under {' and '.join(map(repr, names))}")
@@ -278,7 +291,8 @@ def chosen(columns: Sequence[str], wanted: Wanted) -> tuple[str, ...]:
         if missing:
             raise UserError(f"There is no column '{missing[0]}', only {shown}. Give another --text-column.")
         return wanted.columns
-    for names in (wanted.usual, ("text",) if count == 1 else ("text", "text_pair")):
+    asked = (("messages",), ("prompt",)) if wanted.chats else ()
+    for names in (wanted.usual, *asked, ("text",) if count == 1 else ("text", "text_pair")):
         if len(names) == count and set(names) <= set(columns):
             return tuple(names)
     if len(columns) == count:

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 
 from minikin.base.types import UNKNOWN_LABEL, Array, Data, Progress, Split, Text, no_progress
+from minikin.base.writing import ROLES
 from minikin.data import near
 from minikin.data.apart import Side, keep_apart
 from minikin.data.clean import hash64, tidy
@@ -32,7 +33,6 @@ COLUMNS: Final[Mapping[Kind, tuple[str, ...]]] = {
     "chat": ("messages",),
     "text": ("text",),
 }
-ROLES: Final = ("system", "user", "assistant")
 ANSWER: Final = "assistant"
 FROM: Final = {"human": "user", "gpt": ANSWER}
 """What roles are called where messages say `from` and `value`."""

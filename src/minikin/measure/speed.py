@@ -181,12 +181,12 @@ def cold_start(
 
 
 def _fresh(program: str, arguments: list[str]) -> dict[str, float]:
-    """Run a program in a fresh interpreter that finds this very package; return what it told."""
+    """Run a program in a fresh interpreter that finds this very package, and nothing in the current folder."""
     source = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
     started = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", PEAK + program + TELL, *arguments],
+        [sys.executable, "-P", "-c", PEAK + program + TELL, *arguments],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": path},

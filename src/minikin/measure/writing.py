@@ -91,7 +91,7 @@ def written(
         texts,
         said_of(texts, references),
         np.array(took),
-        _rate(sum(t.read for t in timings), sum(t.prefill_s for t in timings)),
+        _rate(sum(t.read - t.reused for t in timings), sum(t.prefill_s for t in timings)),
         _rate(sum(max(0, t.written - 1) for t in timings), sum(t.decode_s for t in timings)),
         1e3 * float(np.median([t.prefill_s for t in timings])),
         share,

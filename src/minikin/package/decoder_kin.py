@@ -40,7 +40,7 @@ def write(
         student = replace(student, tokenizer_config=told)
     transformers.write(folder, student)
     gguf.write(folder, folder / MODEL, mix, importance=importance, name=name or "kin")
-    modelfile.write(folder, MODEL)
+    modelfile.write(folder, MODEL, new_tokens)
     atomic.write_text(folder / "recipe.yaml", recipe_yaml)
     if trained_on is not None:
         atomic.write_bytes(folder / manifest.TRAINED_ON, tensors.of_hashes(trained_on))

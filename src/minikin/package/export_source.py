@@ -50,6 +50,11 @@ class Source:
 def read(folder: Path) -> Source:
     """Read a kin for export. Raises KinError for a changed or missing file, UserError where the kernel can't run it."""
     found = manifest.read(folder)
+    if found.writes:
+        raise UserError(
+            f"The kin in {folder} writes, and only kins that sort texts become C or a page. Ship its {found.model} "
+            "(for llama.cpp and, with the Modelfile, Ollama) or its model.safetensors (for transformers)."
+        )
     if found.kernel is None:
         raise UserError(f"{folder} can't be exported: {found.kernel_reason}. {_remedy(found)}")
     entry, path = found.files.get(found.kernel), folder / found.kernel

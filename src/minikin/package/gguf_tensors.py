@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +24,7 @@ def tensors(config: Config, weights: Mapping[str, Array]) -> Iterator[tuple[str,
     that the family has no place for.
     """
     kind, shape = str(config["model_type"]), Shape.of(config)
-    gguf = need("gguf", "gguf")
-    architecture = next(a for a, name in gguf.MODEL_ARCH_NAMES.items() if name == FAMILIES[kind].architecture)
-    names = gguf.get_tensor_name_map(architecture, shape.layers)
+    names = names_of(config)
     embeddings = _embeddings(weights)
     for source, value in weights.items():
         if source.endswith(BUFFERS):
@@ -37,9 +36,17 @@ def tensors(config: Config, weights: Mapping[str, Array]) -> Iterator[tuple[str,
         name = names.get_name(source, try_suffixes=(".weight", ".bias"))
         if name is None:
             raise UserError(f"llama.cpp's {FAMILIES[kind].architecture} has no place for the weight {source}.")
-        yield name, source, np.ascontiguousarray(_changed(kind, shape, source, array))
+        yield name, source, np.ascontiguousarray(changed(kind, shape, source, array))
     if shape.scaling.get("rope_type") == "llama3":
         yield "rope_freqs.weight", "", frequencies(shape)
+
+
+def names_of(config: Config) -> Any:
+    """Return what finds the names in GGUF of a model's weights: the gguf package's own table."""
+    gguf = need("gguf", "gguf")
+    wanted = FAMILIES[str(config["model_type"])].architecture
+    architecture = next(a for a, name in gguf.MODEL_ARCH_NAMES.items() if name == wanted)
+    return gguf.get_tensor_name_map(architecture, Shape.of(config).layers)
 
 
 def frequencies(shape: Shape) -> Array:
@@ -61,7 +68,7 @@ def _embeddings(weights: Mapping[str, Array]) -> Array | None:
     return next((np.asarray(v, np.float32) for name, v in weights.items() if name.endswith(endings)), None)
 
 
-def _changed(kind: str, shape: Shape, source: str, array: Array) -> Array:
+def changed(kind: str, shape: Shape, source: str, array: Array) -> Array:
     """Return a weight as its architecture wants it."""
     if FAMILIES[kind].interleaved and ".self_attn." in source:
         heads = {"q_proj": shape.heads, "k_proj": shape.kv_heads}.get(source.split(".")[-2])

@@ -18,8 +18,10 @@ SYSTEM, USER, ASSISTANT, LATER, ANSWER = "①s①", "①u①", "①a①", "①l�
 """Messages that no template has in it."""
 
 
-def write(folder: Path, model: str = "model.gguf") -> bool:
+def write(folder: Path, model: str = "model.gguf", new_tokens: int = 0) -> bool:
     """Write `Modelfile` into a transformers folder with the GGUF file `model`, for `ollama create NAME -f Modelfile`.
+
+    It says to write as the gate measured: the likeliest token, and with `new_tokens` at most so many.
 
     Returns whether the chat template, if there is one, could be said in Ollama's language: a beginning, and then a
     block for each message. Where it could not, prompts are passed on as they are. Raises UserError for a folder
@@ -34,6 +36,9 @@ def write(folder: Path, model: str = "model.gguf") -> bool:
     lines.append(f"PARAMETER num_ctx {Shape.of(config).context}")
     if end := special(settings, "eos_token"):
         lines.append(f"PARAMETER stop {json.dumps(end, ensure_ascii=False)}")
+    lines.append("PARAMETER temperature 0")
+    if new_tokens:
+        lines.append(f"PARAMETER num_predict {new_tokens}")
     atomic.write_text(folder / "Modelfile", "\n".join(lines) + "\n")
     return template is not None or not source
 

@@ -21,6 +21,13 @@ FLOATS = "model.safetensors"
 __all__ = ["ENGINES", "Kin", "open"]
 
 
+def check_counts(**given: int) -> None:
+    """Raise UserError for a count, given by its name, that is no whole number of at least 1."""
+    for name, value in given.items():
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f"{name} is {value!r}. Give a whole number of at least 1.")
+
+
 def open(
     folder: str | PathLike[str],
     *,
@@ -36,9 +43,7 @@ def open(
     similar length are computed together (the kernel needs none: its answers don't depend on their neighbours).
     Raises KinError for a folder that is no kin, was changed, or is of a newer schema.
     """
-    for name, value in (("threads", threads), ("batch", 1 if batch is None else batch)):
-        if not isinstance(value, int) or value < 1:
-            raise UserError(f"{name} is {value!r}. Give a whole number of at least 1.")
+    check_counts(threads=threads, batch=1 if batch is None else batch)
     if engine is not None and engine not in ENGINES:
         raise UserError(f"There is no engine {engine!r}. Choose one of {', '.join(ENGINES)}.")
     path = Path(folder)

@@ -36,9 +36,9 @@ class Drafted(LlamaCpp):
 
     name = "llama.cpp with a draft"
 
-    def __init__(self, path: Path, draft: Any, *, threads: int = 1) -> None:
+    def __init__(self, path: Path, draft: Any, *, threads: int = 1, parallel: int = 1) -> None:
         """Load the large model's file. Raises KinError as `LlamaCpp` does, and UserError for alien vocabularies."""
-        super().__init__(path, threads=threads)
+        super().__init__(path, threads=threads, parallel=parallel)
         self.draft, self.guessed, self.taken = draft, 0, 0
         theirs = {piece: i for i, piece in reversed(list(enumerate(draft.pieces())))}
         own = self.pieces()
@@ -50,14 +50,18 @@ class Drafted(LlamaCpp):
                 "Give a draft that was cut from it, or distilled with its tokenizer."
             )
 
-    def session(self) -> Drafting:  # type: ignore[override]
-        """Begin a sequence in both models. Raises BusyError when as many as were allowed are being written."""
-        large = super().session()
+    def session(self, prompt: Sequence[int] = ()) -> Drafting:  # type: ignore[override]
+        """Begin a sequence in both models. Raises BusyError where this thread has an unfinished text."""
+        large = super().session(prompt)
         try:
             return Drafting(self, large, self.draft.session())
         except BaseException:
             large.close()
             raise
+
+    def step(self, asked: Sequence[tuple[Any, Sequence[int]]]) -> Sequence[Array]:
+        """Append tokens to each of several texts, one after the other: each has guesses of its own."""
+        return [session.feed(ids) for session, ids in asked]
 
     def small(self, ids: Sequence[int]) -> list[int]:
         """The draft's tokens for the large model's: the same, or those of the same characters."""
@@ -84,6 +88,11 @@ class Drafting:
         self._agreed = 0
         self._guesses: list[int] = []
         self._waiting_TV: Array = np.empty((0, 0), np.float32)
+
+    @property
+    def reused(self) -> int:
+        """How many tokens of the prompt the large model had in memory."""
+        return self._large.reused
 
     def feed(self, ids: Sequence[int]) -> Array:
         """Append tokens and return the large model's logits (V,) of the next one."""

@@ -100,7 +100,10 @@ class Grammar:
 
     def _check(self, what: str) -> None:
         if reason := self._llama.llg_matcher_get_error(self._matcher):
-            raise UserError(f"{what}: {reason.decode('utf-8', 'replace').splitlines()[0]}")
+            said = reason.decode("utf-8", "replace").splitlines()[0]
+            if " " not in said:  # a name inside LLGuidance
+                said = f"nothing can satisfy it ({said}). See where it refers to itself without an end"
+            raise UserError(f"{what}: {said}")
 
     def close(self) -> None:
         """Give the memory back."""

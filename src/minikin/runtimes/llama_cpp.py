@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import threading
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -11,9 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from minikin.base.errors import KinError, MinikinError
+from minikin.base.errors import KinError, MinikinError, UserError
 from minikin.base.llama import library
 from minikin.base.types import Array
+from minikin.runtimes.gbnf import Gbnf
 from minikin.runtimes.grammar import SPECIAL, Grammar, Grammars
 from minikin.runtimes.llama_sequences import BATCH, Sequence, Sequences
 from minikin.runtimes.writing import Writer
@@ -22,7 +24,11 @@ PIECE_BYTES: Final = 256
 
 
 class LlamaCpp(Writer):
-    """Writes with the model of one GGUF file; safe to call from several threads, up to `parallel` at a time."""
+    """Writes with the model of one GGUF file; safe to call from several threads, up to `parallel` at a time.
+
+    Further threads wait for their turn. A prompt that begins as one before is computed only from where it differs, in
+    blocks (see llama_sequences).
+    """
 
     name = "llama.cpp"
     _model: Any = None
@@ -52,6 +58,8 @@ class LlamaCpp(Writer):
         self.end = end if end in control else min(self.ends, default=0)
         self._lock = threading.Lock()
         self._grammars: Grammars | None = None
+        self._silent: list[int] | None = None
+        self._adapters: dict[tuple[str, int], Any] = {}
         self._one_space = self.metadata("minikin.one_space") == "true"
         self._unigram = self.metadata("tokenizer.ggml.model") == "t5"
         self._nfc = self.metadata("minikin.normalizer") == "NFC"
@@ -103,11 +111,54 @@ class LlamaCpp(Writer):
                 return buffer.raw[:length]
             size = -length
 
-    def session(self) -> Sequence:
-        """Begin a sequence. Raises BusyError when as many as were allowed are being written."""
-        if self._sequences is None:
-            raise MinikinError("This model was closed. Load it again.")
-        return self._sequences.begin()
+    def session(self, prompt: Many[int] = ()) -> Sequence:
+        """Begin a sequence, or wait until there is room for one. Raises BusyError where this thread has the room."""
+        self._opened()
+        assert self._sequences is not None
+        return self._sequences.begin(prompt)
+
+    def step(self, asked: Many[tuple[Any, Many[int]]]) -> Many[Array]:
+        """Append tokens to each of several sequences, and return the logits (V,) of the next one of each.
+
+        Prompts are computed apart, single tokens in one pass.
+        """
+        found = {i: session.feed(ids) for i, (session, ids) in enumerate(asked) if len(ids) != 1 or not session.length}
+        if rest := [i for i in range(len(asked)) if i not in found]:
+            logits_SV = Sequence.abreast([asked[i][0] for i in rest], [asked[i][1][0] for i in rest])
+            found |= dict(zip(rest, logits_SV, strict=True))
+        return [found[i] for i in range(len(asked))]
+
+    def adapt(self, path: Path | None, scale: float = 1.0) -> None:
+        """Write with the LoRA adapter of a GGUF file, `scale` times, from now on; None: as the model was loaded.
+
+        Waits until no other thread writes. Raises UserError for a file that is no adapter of this model, and BusyError
+        where this thread has an unfinished text.
+        """
+        model = self._opened()
+        assert self._sequences is not None
+        handle = None
+        if path is not None:
+            if not math.isfinite(scale):
+                raise UserError(f"The scale of an adapter is {scale}. Give a number, such as 1.")
+            if not path.is_file():
+                raise UserError(f"There is no adapter {path}. Check the path.")
+            key = (str(path.resolve()), path.stat().st_mtime_ns)
+            if key not in self._adapters:  # llama.cpp keeps them as long as the model
+                self._llama.complaint()
+                self._adapters[key] = self._llama.llama_adapter_lora_init(model, str(path).encode())
+            handle = self._adapters[key]
+            if not handle:
+                reason = self._llama.complaint() or "it gives no reason"
+                del self._adapters[key]
+                raise UserError(f"llama.cpp can't use {path} as an adapter of this model: {reason}.")
+        self._sequences.adapt(handle, scale)
+
+    def grammar(self, source: str) -> Gbnf:
+        """Return a grammar in GBNF. Raises UserError for one that can't be followed."""
+        with self._lock:
+            if self._silent is None:
+                self._silent = [i for i in range(self._size) if i not in self.ends and not self.spelled(i)]
+        return Gbnf(self._vocab, source, self._size, self.ends, self._silent)
 
     def constraint(self, schema: Mapping[str, Any]) -> Grammar:
         """Return the grammar of a JSON Schema. Raises UserError for one that can't be followed."""

@@ -20,12 +20,18 @@ HUB_NAME = re.compile(r"^[\w.-]+/[\w.-]+$")
 
 
 def load(
-    folder: str | PathLike[str], *, threads: int = 1, verify: bool = True, engine: str | None = None
+    folder: str | PathLike[str],
+    *,
+    threads: int = 1,
+    verify: bool = True,
+    engine: str | None = None,
+    parallel: int = 1,
 ) -> Kin | Author:
     """Load a kin and verify its files; `folder` may be a Hub name such as `owner/kin`.
 
     `engine` is `kernel`, `onnx` or `torch`; by default the kernel, where the kin and this install have it. A kin that
-    writes has `llama.cpp` and `torch`.
+    writes has `llama.cpp` and `torch`. `parallel` is how many texts one that writes can write at a time; one that
+    sorts needs no such limit.
 
     Raises KinError for a folder that is no kin, was changed, or is of a newer schema, and for a name that is
     neither a folder nor found on the Hub (or in its local cache when offline).
@@ -34,7 +40,7 @@ def load(
     if manifests.read(path).writes:
         # imported here: what reads and writes tokens takes a third of the memory of a small kin that sorts
         author: Author = import_module("minikin.runtimes.author").open_author(
-            path, threads=threads, verify=verify, engine=engine
+            path, threads=threads, verify=verify, engine=engine, parallel=parallel
         )
         return author
     return open(path, threads=threads, verify=verify, engine=engine)

@@ -19,6 +19,8 @@ def check(how: Decoding) -> None:
         raise UserError(f"top_p is {how.top_p}. Use a share above 0 and up to 1.")
     if how.top_k < 0:
         raise UserError(f"top_k is {how.top_k}. Use 0 (all tokens) or a count.")
+    if how.schema is not None and how.grammar is not None:
+        raise UserError("A text can follow a JSON Schema or a grammar, not both. Leave one out.")
     if any(not stop for stop in how.stop):
         raise UserError("A stop string is empty. Leave it out.")
 
@@ -34,8 +36,9 @@ def pick(logits_V: Array, how: Decoding, rng: np.random.Generator) -> int:
         ids = np.argpartition(logits_V, -how.top_k)[-how.top_k :]
     else:
         ids = np.arange(len(logits_V))
-    scaled = logits_V[ids].astype(np.float64) / how.temperature
-    odds = np.exp(scaled - scaled.max())
+    below = logits_V[ids].astype(np.float64) - logits_V[ids].max()
+    with np.errstate(over="ignore"):  # a temperature next to nothing leaves the likeliest
+        odds = np.exp(below / how.temperature)
     if how.top_p < 1:
         order = np.argsort(-odds, kind="stable")
         ids, odds = ids[order], odds[order]

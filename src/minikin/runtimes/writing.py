@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from minikin.base.errors import UserError
 from minikin.base.types import Array
 from minikin.base.writing import Completion, Decoding
 from minikin.runtimes import sampling
-from minikin.runtimes.stream import Constraint, Session, Stream
+from minikin.runtimes.stream import Constraint, Session, Stream, abreast
 
 GREEDY = Decoding()
 
@@ -38,8 +38,8 @@ class Writer(ABC):
         """Return the ids of a text without the tokens that frame it."""
 
     @abstractmethod
-    def session(self) -> Session:
-        """Begin a sequence."""
+    def session(self, prompt: Sequence[int] = ()) -> Session:
+        """Begin a sequence with a prompt, which is then fed to it."""
 
     @abstractmethod
     def spelled(self, token: int) -> bytes:
@@ -48,6 +48,14 @@ class Writer(ABC):
     @abstractmethod
     def constraint(self, schema: Mapping[str, Any]) -> Constraint:
         """Return the grammar of a JSON Schema. Raises UserError for one that can't be used."""
+
+    def grammar(self, source: str) -> Constraint:
+        """Return a grammar in GBNF. Raises UserError for one that can't be used."""
+        raise UserError("Only llama.cpp follows a grammar. Leave --engine torch out, or give a JSON Schema.")
+
+    def step(self, asked: Sequence[tuple[Any, Sequence[int]]]) -> Sequence[Array]:
+        """Append tokens to each of several sequences, and return the logits (V,) of the next one of each."""
+        return [session.feed(ids) for session, ids in asked]
 
     @abstractmethod
     def computed(self, ids: Sequence[int]) -> tuple[Array, Array]:
@@ -73,14 +81,35 @@ class Writer(ABC):
         Raises UserError for an empty prompt where the model has no token to begin with, for one that leaves no room
         in the context (unless `how.cut`), and for settings that mean nothing.
         """
-        sampling.check(how)
         ids, truncated = self._fitted(self.tokens(prompt) if isinstance(prompt, str) else list(prompt), how)
-        constraint = None if how.schema is None else self.constraint(how.schema)
-        return Stream(self, ids, truncated, how, constraint)
+        return Stream(self, ids, truncated, how, self._constraint(how))
+
+    def check(self, how: Decoding) -> None:
+        """Raise UserError for settings that mean nothing, and a schema or grammar that can't be followed."""
+        if constraint := self._constraint(how):
+            constraint.close()
+
+    def _constraint(self, how: Decoding) -> Constraint | None:
+        sampling.check(how)
+        if how.grammar is not None:
+            return self.grammar(how.grammar)
+        return None if how.schema is None else self.constraint(how.schema)
+
+    def abreast(self, asked: Iterable[tuple[Sequence[int], Decoding]], most: int) -> Iterator[Completion]:
+        """Write completions of several prompts, up to `most` at a time, one pass for a token of each; in order.
+
+        `most` may not be more than was loaded with `parallel`. llama.cpp rounds a little differently when it computes
+        several tokens at once, so that near-ties may fall otherwise than one at a time.
+        """
+        return abreast(self, (self.stream(ids, how) for ids, how in asked), most)
 
     def complete(self, prompt: str | Sequence[int], how: Decoding = GREEDY, n: int = 1) -> list[Completion]:
         """Write `n` completions, with the seeds `how.seed`, `how.seed` + 1, …"""
         return [self.stream(prompt, replace(how, seed=how.seed + i)).finished() for i in range(n)]
+
+    def room(self, how: Decoding) -> int:
+        """Tokens of a prompt that leave room for its answer; half of the context where that is longer."""
+        return max(self.context - how.max_tokens, self.context // 2)
 
     def _fitted(self, ids: list[int], how: Decoding) -> tuple[list[int], bool]:
         if not ids:
@@ -93,6 +122,6 @@ class Writer(ABC):
                 f"The prompt has {len(ids)} tokens, and the model reads {self.context} with its answer. "
                 "Shorten it, or ask for it to be cut."
             )
-        room = max(room + 1 - how.max_tokens, self.context // 2)
+        room = self.room(how)
         head = ids[:1] if ids[:1] == self.tokens("")[:1] else []
         return [*head, *ids[len(ids) - room + len(head) :]], True

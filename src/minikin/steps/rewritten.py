@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, DynamicCache
 from transformers.utils import logging as transformers_logging
 
 from minikin.base.errors import KinError
@@ -49,6 +50,7 @@ class TorchWriter(Writer):
         own = int(config.get("max_position_embeddings") or config["n_positions"])
         self.context = min(context, own) if context > 0 else own
         self.specials = {token["content"]: token["id"] for token in spec["added_tokens"] if token["special"]}
+        self._plain = {token["content"] for token in spec["added_tokens"] if not token["special"]}
         ends = self._model.generation_config.eos_token_id
         self.ends = frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
         self.end = self.specials.get(special(settings, "eos_token"), min(self.ends, default=0))
@@ -67,11 +69,13 @@ class TorchWriter(Writer):
         piece = self._tokenizer.id_to_token(token)
         if piece is None or piece in self.specials:
             return b""
+        if piece in self._plain or (self._bytes and not self._bytes.keys() >= set(piece)):
+            return piece.encode()  # an added piece stands for itself: its spaces are spaces
         if self._bytes:
-            return bytes(self._bytes[character] for character in piece if character in self._bytes)
+            return bytes(self._bytes[character] for character in piece)
         return bytes([int(piece[3:5], 16)]) if piece in BYTES else piece.replace(SPACE, " ").encode()
 
-    def session(self) -> Session:
+    def session(self, prompt: Sequence[int] = ()) -> Session:
         """Begin a sequence."""
         return Session(self._model)
 
@@ -97,17 +101,19 @@ class TorchWriter(Writer):
 class Session:
     """One sequence, with the keys and values of its tokens."""
 
+    reused = 0
+
     def __init__(self, model: Any) -> None:
-        self._model, self._past = model, None
+        self._model = model
+        name = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+        self._how = {name: DynamicCache(config=model.config), "use_cache": True}  # transformers 5.24 renamed it
 
     @torch.inference_mode()
     def feed(self, ids: Sequence[int]) -> Array:
         """Append tokens and return the logits (V,) of the next one."""
-        done = self._model(torch.tensor([list(ids)]), past_key_values=self._past, use_cache=True)
-        self._past = done.past_key_values
-        logits_V: Array = done.logits[0, -1].numpy()
+        logits_V: Array = self._model(torch.tensor([list(ids)]), **self._how).logits[0, -1].numpy()
         return logits_V
 
     def close(self) -> None:
         """Forget the sequence."""
-        self._past = None
+        self._how = {}

@@ -32,8 +32,8 @@ def suited(build: Build, checkpoint: Checkpoint | None) -> Build:
     if not is_rewriter(checkpoint):
         if heard := named(spec, TEXTUAL):
             raise UserError(
-                f"teacher.{heard[0]} is about the text of an endpoint or an encoder-decoder, and {spec.model} is neither. "
-                "Leave it out."
+                f"teacher.{heard[0]} is about the text of an endpoint or an encoder-decoder, and {spec.model} is "
+                "neither. Leave it out."
             )
         return build
     if wanted := next(_beyond_text(recipe), ""):
