@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 TORCH := "torch>=2.9,<2.14"
 CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
-TEST_THREADS ?= $(shell [ $(CORES) -gt 4 ] && echo 4 || echo $(CORES))
+TESTERS ?= $(shell [ $(CORES) -gt 4 ] && echo 4 || echo $(CORES))
 
 .PHONY: demo test wheel wasm clean cli-docs install install-dev
 
@@ -18,7 +18,7 @@ test: $(VENV)/.built-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=$(TEST_THREADS) TOKENIZERS_PARALLELISM=false $(BIN)/pytest
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/pytest -n $(TESTERS) --dist loadfile
 
 # A wheel with the kernel inside, for any Python from 3.11 on; on Linux marked with the oldest glibc that it runs on.
 wheel: $(BIN)/python

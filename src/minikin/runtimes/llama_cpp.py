@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from minikin.base.errors import KinError, MinikinError, UserError
+from minikin.base.joined import readable
 from minikin.base.llama import library
 from minikin.base.types import Array
 from minikin.runtimes.gbnf import Gbnf
@@ -94,7 +95,7 @@ class LlamaCpp(Writer):
         if self._one_space:  # llama.cpp puts one more before it: SentencePiece's BPE always, Unigram before a word
             text = text.replace("▁", " ")
             text = text.removeprefix(" ") if text.strip(" ") or not self._unigram else text
-        raw = text.encode("utf-8", "replace")
+        raw = readable(text).encode()
         ids = (ctypes.c_int32 * (len(raw) + 2))()
         count = self._llama.llama_tokenize(self._vocab, raw, len(raw), ids, len(ids), framed, False)
         if count < 0:

@@ -13,6 +13,7 @@ from itertools import islice
 
 import numpy as np
 
+from minikin.base.joined import readable
 from minikin.base.types import Array, Text
 
 APART = re.compile(rb"[^0-9a-z\x80-\xff]+")
@@ -75,7 +76,7 @@ def familiar(bits_B: Array, texts: Sequence[Text], answers_N: Array) -> Array:
 
 def pieces(text: Text) -> Array:
     """A text's pieces (T,) as integers: case in ASCII aside, all between two words as one space; a pair is joined."""
-    plain = APART.sub(b" ", b" " + joined(text).encode("utf-8", "replace").lower() + b" ")
+    plain = APART.sub(b" ", b" " + readable(joined(text)).encode().lower() + b" ")
     bytes_T = np.frombuffer(plain, np.uint8).astype(np.uint64)
     ends = len(bytes_T) - PIECE + 1
     found_T = np.zeros(max(ends, 0), np.uint64)
