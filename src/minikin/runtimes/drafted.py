@@ -20,6 +20,7 @@ from minikin.base.types import Array
 from minikin.runtimes import sampling
 from minikin.runtimes.llama_cpp import LlamaCpp
 from minikin.runtimes.llama_sequences import Sequence as Computed
+from minikin.runtimes.writing import Writer
 
 AHEAD: Final = 8
 """The most tokens that are guessed at once."""
@@ -61,7 +62,7 @@ class Drafted(LlamaCpp):
 
     def step(self, asked: Sequence[tuple[Any, Sequence[int]]]) -> Sequence[Array]:
         """Append tokens to each of several texts, one after the other: each has guesses of its own."""
-        return [session.feed(ids) for session, ids in asked]
+        return Writer.step(self, asked)
 
     def small(self, ids: Sequence[int]) -> list[int]:
         """The draft's tokens for the large model's: the same, or those of the same characters."""

@@ -61,9 +61,7 @@ class Exam:
 
     def references(self) -> Written:
         """What people wrote: how much of it repeats itself, stands in the training texts, is as the schema says."""
-        told = writing.quoted(self.answers, self.answers)
-        alone = {name: told.scores[name] for name in writing.ALONE}
-        return self._judged(replace(told, scores=alone), [""] * len(self.answers))
+        return self._judged(_alone(writing.quoted(self.answers, self.answers)), [""] * len(self.answers))
 
     def judged(self, told: Written) -> Written:
         """Add whether each text holds much of a training text that neither prompt nor people's answer has.
@@ -74,8 +72,7 @@ class Exam:
         given = [f"{last(asked)} {answer}" for asked, answer in zip(self.prompts, self.answers, strict=True)]
         if self.answered:
             return self._judged(told, given)
-        alone = {name: told.scores[name] for name in writing.ALONE}
-        return self._judged(replace(told, scores=alone, latency_ms_N=np.zeros(0)), given)
+        return self._judged(replace(_alone(told), latency_ms_N=np.zeros(0)), given)
 
     def _judged(self, told: Written, given: Sequence[str]) -> Written:
         learnt = Plain(self.corpus.data.train.texts, self.corpus.kind)
@@ -83,6 +80,11 @@ class Exam:
         if self.validate is not None:
             scores["schema_valid"] = np.array([self.validate(text) is None for text in told.answers], float)
         return replace(told, scores=scores)
+
+
+def _alone(told: Written) -> Written:
+    """The same texts with what is said of each without another beside it."""
+    return replace(told, scores={name: told.scores[name] for name in writing.ALONE})
 
 
 def last(asked: Any) -> str:

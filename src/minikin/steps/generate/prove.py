@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from minikin.base import atomic, digest, machine
 from minikin.base.types import Progress, Student
-from minikin.data.generate import Corpus
 from minikin.equations import intervals
 from minikin.measure import speed, writing
 from minikin.measure.compare import paired_right
@@ -27,9 +26,6 @@ from minikin.steps.generate.material import prompts
 from minikin.steps.generate.parity import parity
 from minikin.steps.generate.ship import importance_of, likelihood, packaged_aside
 from minikin.teachers.conform import validator
-
-OPENING: Final = 64
-"""Characters of a text that a kin of running text continues to show its memory."""
 
 AGREEMENT: Final = "The test has no people's answers: its figures are agreement with the teacher, not correctness."
 COMPARED: Final = ("teacher", "student_without_teacher", "tfidf")
@@ -151,7 +147,7 @@ def judged(
         found = everyone(build, told, asked, kin, teacher, alone, progress)
         same = parity(kin, student, corpus, build.recipe.gate.parity_texts)
         limited = build.recipe.budget.memory_mib is not None
-        memory = speed.cold_start(build.out, opening(corpus), runs=3).memory_mib if limited else None
+        memory = speed.cold_start(build.out, asked.prompts[0], runs=3).memory_mib if limited else None
         gate = verdict(build.recipe, found, same, memory, agreement=told.agreement)
         references, minus = asked.references(), compared(found, seed)
         build.notes += [AGREEMENT] if told.agreement else []
@@ -183,12 +179,6 @@ def _measured(row: Mapping[str, Any], student: Mapping[str, Any]) -> dict[str, A
     if row["state"] != "winner":
         return dict(row)
     return {**row, **{key: student.get(key) for key in ("accuracy", "latency_ms_p50", "latency_ms_p95", "size_mib")}}
-
-
-def opening(corpus: Corpus) -> Any:
-    """What a fresh process is asked: the first prompt of the test, or how its first text begins."""
-    asked, _ = prompts(corpus, corpus.data.test)
-    return asked[0] if asked else str(corpus.data.test.texts[0])[:OPENING]
 
 
 def verdict(
