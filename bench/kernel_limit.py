@@ -37,7 +37,7 @@ def limits(shapes: Sequence[tuple[Shape, Path]], texts: Sequence[str], scratch: 
         return []
     peak = run([built(found, scratch / "peak", ["-O3"], [HERE / "peak.c"])])
     if peak["instructions"] == "none":
-        print("peak.c knows AVX-512 VNNI and AVX2: the physical limit is left out on this processor.")
+        print("peak.c knows AMX, AVX-512 VNNI and AVX2: the physical limit is left out on this processor.")
         return []
     keep("kernel", {"table": "peak", **peak})
     # the flags are those of setup.py

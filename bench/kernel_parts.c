@@ -250,6 +250,8 @@ int main(int count, char **values)
     b.probabilities = malloc(MOST_TOGETHER * sizeof(float) * (size_t)model.classes);
     if (posix_memalign(&b.workspace, MK_ALIGN, mk_workspace(&model, b.together + model.positions, MOST_TOGETHER)) != 0)
         return 1;
+    if (getenv("MINIKIN_INSTRUCTIONS") && !mk_use(getenv("MINIKIN_INSTRUCTIONS")))
+        return 1;
     real = mk_path_in_use();
     timed = (mk_path){real->look_up, quantize, linear, add_norm, activate, attend, softmax};
     for (int32_t next = 0; next < b.texts.count;) {

@@ -267,6 +267,158 @@ MK_WIDE MK_INLINE void wide_bytes(int8_t *at, __m512i lanes, int abreast)
 #define MK_ABREAST 1
 #include "path.inc"
 
+/* ---- AMX: one instruction multiplies 16 tokens by 16 outputs over 64 inputs, of 8-bit weights as they lie ---- */
+
+#if defined(__linux__) && (defined(__clang__) || __GNUC__ >= 11)
+#define MK_AMX 1
+#define ZERO(c) __asm__ volatile("tilezero %%tmm" #c ::)
+#define LOAD(n, at, pitch) \
+    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #n ::"r"(at), "r"((int64_t)(pitch)) : "memory")
+#define KEEP(n, at) __asm__ volatile("tilestored %%tmm" #n ", (%0,%1,1)" ::"r"(at), "r"((int64_t)128) : "memory")
+#define MULTIPLY(c, q, w) __asm__ volatile("tdpbsud %%tmm" #w ", %%tmm" #q ", %%tmm" #c ::)
+
+/* A few tokens are no slower one by one. */
+static int amx_takes(const mk_linear *w, int tokens)
+{
+    return w->bits == 8 && w->k >= 64 && tokens >= 4;
+}
+
+static int amx_pitch(const mk_linear *w)
+{
+    return (w->k + 63) / 64 * 64;
+}
+
+/* Row after row; where the last 64 inputs are but 32, these stand behind as many zeros: see `linear_amx`. */
+MK_WIDE static void quantize_amx(const mk_linear *w, const float *x_TK, int tokens, int stride, int8_t *q_TK,
+                                 float *scale_T, int32_t *sum_TG)
+{
+    const int pitch = amx_pitch(w);
+    if (!amx_takes(w, tokens)) {
+        quantize_avx512(w, x_TK, tokens, stride, q_TK, scale_T, sum_TG);
+        return;
+    }
+    quantize_rows_avx512(w, x_TK, tokens, stride, q_TK, scale_T, sum_TG, 1, (size_t)pitch);
+    for (int t = 0; t < tokens && pitch > w->k; t++) {
+        int8_t *end = q_TK + (size_t)(t + 1) * (size_t)pitch;
+        memcpy(end - 32, end - 64, 32);
+        memset(end - 64, 0, 32);
+    }
+}
+
+/* 16 rows of 32 sums, which are two tiles, as floats. */
+MK_WIDE MK_INLINE void amx_rows(const mk_linear *w, int tile, const int32_t *dot_T32, const float *scale_T,
+                                const int32_t *sum_TG, int rows, float *y_TN, int stride)
+{
+    const int groups = w->k / MK_GROUP;
+    for (int half = 0; half < 32; half += 16) {
+        const __m512 scale = _mm512_loadu_ps(w->scales_N + tile * 16 + half);
+        const __m512 bias = _mm512_loadu_ps(w->bias_N + tile * 16 + half);
+        for (int t = 0; t < rows; t++) {
+            const __m512i whole = _mm512_add_epi32(_mm512_loadu_si512(dot_T32 + t * 32 + half),
+                                                   _mm512_set1_epi32(sum_TG[t * (groups + 1) + groups]));
+            _mm512_storeu_ps(y_TN + (size_t)t * (size_t)stride + half,
+                             _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(whole),
+                                                         _mm512_mul_ps(_mm512_set1_ps(scale_T[t]), scale)),
+                                           bias));
+        }
+    }
+}
+
+/* Two tiles of outputs by `blocks` (a constant: 1 or 2) times `rows` tokens. */
+MK_WIDE MK_INLINE void amx_block(const mk_linear *w, int tile, const int8_t *q_TK, const float *scale_T,
+                                 const int32_t *sum_TG, int rows, float *y_TN, int stride, const int blocks)
+{
+    int32_t dot_T32[16 * 32];
+    const int pitch = amx_pitch(w), groups = w->k / MK_GROUP;
+    const size_t tile_bytes = (size_t)groups * 512;
+    const uint8_t *weights = w->weights + (size_t)tile * tile_bytes;
+    ZERO(0);
+    ZERO(1);
+    if (blocks > 1) {
+        ZERO(2);
+        ZERO(3);
+    }
+    for (int k = 0; k < pitch; k += 64) {
+        const uint8_t *at = weights + (k + 64 == pitch ? tile_bytes - 1024 : (size_t)k * 16);
+        LOAD(6, at, 64);
+        LOAD(4, q_TK + k, pitch);
+        MULTIPLY(0, 4, 6);
+        LOAD(7, at + tile_bytes, 64);
+        MULTIPLY(1, 4, 7);
+        if (blocks > 1) {
+            LOAD(5, q_TK + (size_t)rows * (size_t)pitch + k, pitch);
+            MULTIPLY(2, 5, 6);
+            MULTIPLY(3, 5, 7);
+        }
+    }
+    KEEP(0, dot_T32);
+    KEEP(1, dot_T32 + 16);
+    amx_rows(w, tile, dot_T32, scale_T, sum_TG, rows, y_TN, stride);
+    if (blocks > 1) {
+        KEEP(2, dot_T32);
+        KEEP(3, dot_T32 + 16);
+        amx_rows(w, tile, dot_T32, scale_T + rows, sum_TG + rows * (groups + 1), rows, y_TN + (size_t)rows * (size_t)stride,
+                 stride);
+    }
+}
+
+/* Where the last 64 inputs are but 32, a tile's last 1,024 bytes are loaded, half of which zeros multiply. Every block has
+ * as many rows, so the last one may begin among those of the one before, and gives the same again. */
+MK_WIDE static void linear_amx(const mk_linear *w, const int8_t *q_TK, const float *scale_T, const int32_t *sum_TG,
+                               int tokens, float *y_TN, int stride)
+{
+    const int tiles = (w->n + 31) / 32 * 2, groups = w->k / MK_GROUP, shares = (tokens + 15) / 16;
+    const int rows = (tokens + shares - 1) / shares;
+    struct {
+        uint8_t palette, first_row, none[14];
+        uint16_t bytes[16];
+        uint8_t rows[16];
+    } shape = {1, 0, {0}, {64, 64, 64, 64, 64, 64, 64, 64}, {0}};
+    if (!amx_takes(w, tokens)) {
+        linear_avx512(w, q_TK, scale_T, sum_TG, tokens, y_TN, stride);
+        return;
+    }
+    for (int i = 0; i < 8; i++)
+        shape.rows[i] = i < 6 ? (uint8_t)rows : 16;
+    __asm__ volatile("ldtilecfg %0" ::"m"(shape));
+    for (int tile = 0; tile < tiles; tile += 2) {
+        for (int t = 0; t < tokens;) {
+            const int blocks = t + 2 * rows <= tokens ? 2 : 1, first = t + rows <= tokens ? t : tokens - rows;
+            const int8_t *q = q_TK + (size_t)first * (size_t)amx_pitch(w);
+            const int32_t *sum = sum_TG + first * (groups + 1);
+            float *y = y_TN + (size_t)first * (size_t)stride + tile * 16;
+            if (blocks == 2)
+                amx_block(w, tile, q, scale_T + first, sum, rows, y, stride, 2);
+            else
+                amx_block(w, tile, q, scale_T + first, sum, rows, y, stride, 1);
+            t += blocks * rows;
+        }
+        if (w->activation != MK_NONE)
+            activate_avx512(y_TN + tile * 16, tokens, 32, stride, w->activation);
+    }
+    __asm__ volatile("tilerelease" ::);
+}
+
+static const mk_path path_amx = {look_up_avx512,  quantize_amx,  linear_amx,    add_norm_avx512,
+                                 activate_avx512, attend_avx512, softmax_avx512};
+
+/* Linux lends the tiles to a process that asks (arch_prctl, ARCH_REQ_XCOMP_PERM, 18); older ones know no such question. */
+static int has_amx(void)
+{
+    unsigned a, b, c, d;
+    long refused;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d >> 24 & 3) != 3) /* AMX-TILE and AMX-INT8 */
+        return 0;
+    __asm__ volatile("syscall" : "=a"(refused) : "a"(158L), "D"(0x1023L), "S"(18L) : "rcx", "r11", "memory");
+    return refused == 0;
+}
+
+#undef ZERO
+#undef LOAD
+#undef KEEP
+#undef MULTIPLY
+#endif
+
 /* ---- AVX2: two products of bytes may not fit 16 bits, so 8-bit weights are multiplied as words, 4-bit ones as bytes ---- */
 
 #define MK_NARROW __attribute__((target("avx2,f16c")))
@@ -583,7 +735,7 @@ typedef struct {
 } named_path;
 
 /* The best path that this processor has comes first. */
-static int available(named_path found[4])
+static int available(named_path found[5])
 {
     int count = 0;
 #if defined(MK_X86)
@@ -591,8 +743,13 @@ static int available(named_path found[4])
     const int halves = __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C; /* not every compiler knows it by name */
     __builtin_cpu_init();
     if (halves && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
+#if defined(MK_AMX)
+        if (has_amx())
+            found[count++] = (named_path){"amx-int8", &path_amx};
+#endif
         found[count++] = (named_path){"avx512-vnni", &path_avx512};
+    }
     if (halves && __builtin_cpu_supports("avx2"))
         found[count++] = (named_path){"avx2", &path_avx2};
 #elif defined(MK_ARM64)
@@ -611,7 +768,7 @@ static named_path chosen;
 static const named_path *choice(void)
 {
     if (!chosen.path) {
-        named_path found[4];
+        named_path found[5];
         (void)available(found);
         chosen = found[0];
     }
@@ -630,7 +787,7 @@ const char *mk_instructions(void)
 
 int mk_use(const char *name)
 {
-    named_path found[4];
+    named_path found[5];
     int count = available(found);
     for (int i = 0; i < count; i++)
         if (strcmp(found[i].name, name) == 0) {
