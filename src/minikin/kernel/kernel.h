@@ -83,8 +83,8 @@ void mk_answer(const mk_model *model, const int32_t *ids, const mk_text *text_B,
 
 int32_t mk_pooled_width(const mk_model *model);
 
-/* The set of instructions in use: "scalar", "avx2", "avx512-vnni", "amx-int8", "neon-dotprod", "neon", "wasm". `mk_use` picks
- * one by name for tests, before any other call; it returns 0 if this processor or build lacks it. */
+/* The set of instructions in use: "scalar", "avx2", "avx-vnni", "avx512-vnni", "amx-int8", "neon-dotprod", "neon", "wasm".
+ * `mk_use` picks one by name for tests, before any other call; it returns 0 if this processor or build lacks it. */
 const char *mk_instructions(void);
 int mk_use(const char *name);
 

@@ -23,6 +23,8 @@
 #endif
 
 #define MK_INLINE static inline __attribute__((always_inline))
+#define MK_JOIN2(a, b) a##_##b
+#define MK_JOIN(a, b) MK_JOIN2(a, b)
 
 typedef float f4 __attribute__((vector_size(16), may_alias));
 typedef int32_t i4 __attribute__((vector_size(16)));
@@ -121,10 +123,17 @@ static void dot4_scalar(const uint8_t *weights, const float *bias_16, const int8
     }
 }
 
-#define MK_PATH scalar
+#define MK_VECTORS scalar
 #define MK_TARGET
 #define MK_LANES MK_LANES_OF_FOUR
-#include "path.inc"
+#include "vectors.inc"
+
+#define MK_PATH scalar
+#define MK_VECTORS scalar
+#define MK_TARGET
+#define MK_DOT8 dot8_scalar
+#define MK_DOT4 dot4_scalar
+#include "product.inc"
 
 #if defined(MK_X86)
 
@@ -261,11 +270,18 @@ MK_WIDE MK_INLINE void wide_bytes(int8_t *at, __m512i lanes, int abreast)
 #define larger(a, b) ((floats)_mm512_max_ps((__m512)(a), (__m512)(b)))
 #define smaller(a, b) ((floats)_mm512_min_ps((__m512)(a), (__m512)(b)))
 #define store_bytes(at, lanes, abreast) wide_bytes(at, (__m512i)(lanes), abreast)
-#define MK_PATH avx512
+#define MK_VECTORS avx512
 #define MK_TARGET MK_WIDE
 #define MK_LANES 16
+#include "vectors.inc"
+
+#define MK_PATH avx512
+#define MK_VECTORS avx512
+#define MK_TARGET MK_WIDE
+#define MK_DOT8 dot8_avx512
+#define MK_DOT4 dot4_avx512
 #define MK_ABREAST 1
-#include "path.inc"
+#include "product.inc"
 
 /* ---- AMX: one instruction multiplies 16 tokens by 16 outputs over 64 inputs, of 8-bit weights as they lie ---- */
 
@@ -419,11 +435,12 @@ static int has_amx(void)
 #undef MULTIPLY
 #endif
 
-/* ---- AVX2: two products of bytes may not fit 16 bits, so 8-bit weights are multiplied as words, 4-bit ones as bytes ---- */
+/* ---- AVX2: two products of bytes may not fit 16 bits, so 8-bit weights are multiplied as words, 4-bit ones as bytes, but
+ * where AVX-VNNI has the one instruction for 32 pairs of bytes, as laptops do (`vnni`, a constant) ---- */
 
 #define MK_NARROW __attribute__((target("avx2,f16c")))
 /* Tokens that share a tile's weights: as many sums as stay in sixteen registers beside what is multiplied. */
-enum { MK_NARROW_8 = 3, MK_NARROW_4 = 4 };
+enum { MK_NARROW_8 = 3, MK_NARROW_4 = 4, MK_NARROW_VNNI = 6 };
 
 MK_NARROW MK_INLINE __m256i narrow_four(const int8_t *q) /* four bytes, eight times */
 {
@@ -435,6 +452,13 @@ MK_NARROW MK_INLINE __m256i narrow_four(const int8_t *q) /* four bytes, eight ti
 MK_NARROW MK_INLINE __m256i narrow_load(const uint8_t *at)
 {
     return _mm256_loadu_si256((const __m256i *)(const void *)at);
+}
+
+/* As assembly: a header hides its name where not every processor that is compiled for has it. */
+MK_NARROW MK_INLINE __m256i narrow_dot(__m256i sum, __m256i weights, __m256i q)
+{
+    __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(weights), "x"(q));
+    return sum;
 }
 
 /* The lowest byte of each of eight lanes; GCC would take them out one by one. */
@@ -463,11 +487,11 @@ MK_NARROW static void split_row_avx2(int8_t *q_K, int groups)
  * asked for meanwhile: where weights come from the third cache, what the processor fetches by itself is late. */
 MK_NARROW MK_INLINE void narrow8(const uint8_t *weights, const float *scale_16, const float *bias_16, const int8_t *q_TK,
                                  const float *scale_T, const int32_t *sum_TG, int groups, float *y_TN, int stride,
-                                 const int tokens)
+                                 const int tokens, const int vnni)
 {
-    __m256i dot[MK_NARROW_8 * 2];
+    __m256i dot[MK_NARROW_VNNI * 2];
     const __m256i low = _mm256_set1_epi16(255);
-    const int k = groups * MK_GROUP * 2;
+    const int k = groups * MK_GROUP * (vnni ? 1 : 2);
     const uintptr_t next = (uintptr_t)weights + (uintptr_t)groups * 512;
     for (int t = 0; t < tokens; t++)
         dot[t * 2] = dot[t * 2 + 1] = _mm256_set1_epi32(sum_TG[t * (groups + 1) + groups]);
@@ -476,7 +500,12 @@ MK_NARROW MK_INLINE void narrow8(const uint8_t *weights, const float *scale_16, 
         const __m256i even[2] = {_mm256_and_si256(w0, low), _mm256_and_si256(w1, low)};
         const __m256i odd[2] = {_mm256_srli_epi16(w0, 8), _mm256_srli_epi16(w1, 8)};
         _mm_prefetch((const char *)(next + (uintptr_t)quad * 64), _MM_HINT_T0);
-        for (int t = 0; t < tokens; t++) {
+        for (int t = 0; t < tokens && vnni; t++) {
+            const __m256i a = narrow_four(q_TK + t * k + quad * 4);
+            dot[t * 2] = narrow_dot(dot[t * 2], w0, a);
+            dot[t * 2 + 1] = narrow_dot(dot[t * 2 + 1], w1, a);
+        }
+        for (int t = 0; t < tokens && !vnni; t++) {
             const __m256i a = narrow_four(q_TK + t * k + quad * 8), b = narrow_four(q_TK + t * k + quad * 8 + 4);
             for (int half = 0; half < 2; half++) {
                 dot[t * 2 + half] = _mm256_add_epi32(dot[t * 2 + half], _mm256_madd_epi16(even[half], a));
@@ -495,7 +524,8 @@ MK_NARROW MK_INLINE void narrow8(const uint8_t *weights, const float *scale_16, 
 
 /* A lane of 16 bits takes 16 of a group's 32 products, at most 16 x 15 x 127 = 30,480: they are widened once a group. */
 MK_NARROW MK_INLINE void narrow4(const uint8_t *weights, const float *bias_16, const int8_t *q_TK, const float *scale_T,
-                                 const int32_t *sum_TG, int groups, float *y_TN, int stride, const int tokens)
+                                 const int32_t *sum_TG, int groups, float *y_TN, int stride, const int tokens,
+                                 const int vnni)
 {
     __m256 y[MK_NARROW_4 * 2];
     const __m256i low = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
@@ -510,7 +540,7 @@ MK_NARROW MK_INLINE void narrow4(const uint8_t *weights, const float *bias_16, c
         __asm__("" : "+r"(octets)); /* GCC would unroll this loop, and run out of registers */
 #endif
         for (int i = 0; i < tokens * 2; i++)
-            dot[i] = _mm256_setzero_si256();
+            dot[i] = vnni ? _mm256_set1_epi32(sum_TG[i / 2 * (groups + 1) + g]) : _mm256_setzero_si256();
         for (int j = 0; j < octets; j++)
             for (int half = 0; half < 2; half++) {
                 const __m256i pairs = narrow_load(block + j * 64 + half * 32);
@@ -518,17 +548,24 @@ MK_NARROW MK_INLINE void narrow4(const uint8_t *weights, const float *bias_16, c
                 const __m256i odd = _mm256_and_si256(_mm256_srli_epi16(pairs, 4), low);
                 for (int t = 0; t < tokens; t++) {
                     const int8_t *q = q_TK + t * k + g * MK_GROUP + j * 8;
-                    const __m256i a = _mm256_maddubs_epi16(even, narrow_four(q));
-                    const __m256i b = _mm256_maddubs_epi16(odd, narrow_four(q + 4));
-                    dot[t * 2 + half] = _mm256_add_epi16(_mm256_add_epi16(dot[t * 2 + half], a), b);
+                    __m256i *sum = &dot[t * 2 + half];
+                    if (vnni) {
+                        *sum = narrow_dot(narrow_dot(*sum, even, narrow_four(q)), odd, narrow_four(q + 4));
+                    } else {
+                        const __m256i a = _mm256_maddubs_epi16(even, narrow_four(q));
+                        const __m256i b = _mm256_maddubs_epi16(odd, narrow_four(q + 4));
+                        *sum = _mm256_add_epi16(_mm256_add_epi16(*sum, a), b);
+                    }
                 }
             }
         for (int half = 0; half < 2; half++) {
             const __m256 scale =
                 _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(block + 256 + half * 16)));
             for (int t = 0; t < tokens; t++) {
-                const __m256i whole = _mm256_add_epi32(_mm256_madd_epi16(dot[t * 2 + half], ones),
-                                                       _mm256_set1_epi32(sum_TG[t * (groups + 1) + g]));
+                const __m256i sum = dot[t * 2 + half];
+                const __m256i whole = vnni ? sum
+                                           : _mm256_add_epi32(_mm256_madd_epi16(sum, ones),
+                                                              _mm256_set1_epi32(sum_TG[t * (groups + 1) + g]));
                 y[t * 2 + half] = _mm256_add_ps(y[t * 2 + half], _mm256_mul_ps(_mm256_cvtepi32_ps(whole), scale));
             }
         }
@@ -540,18 +577,23 @@ MK_NARROW MK_INLINE void narrow4(const uint8_t *weights, const float *bias_16, c
                                            _mm256_loadu_ps(bias_16 + half * 8)));
 }
 
-MK_NARROW static void dot8_avx2(const uint8_t *weights, const float *scale_16, const float *bias_16,
-                                const int8_t *q_TK, const float *scale_T, const int32_t *sum_TG, int groups, int tokens,
-                                float *y_TN, int stride)
+MK_NARROW MK_INLINE void dot8_narrow(const uint8_t *weights, const float *scale_16, const float *bias_16,
+                                     const int8_t *q_TK, const float *scale_T, const int32_t *sum_TG, int groups, int tokens,
+                                     float *y_TN, int stride, const int vnni)
 {
-#define TILE(n) MK_EACH(n, narrow8(weights, scale_16, bias_16, q_TK, scale_T, sum_TG, groups, y_TN, stride, n))
+    const int most = vnni ? MK_NARROW_VNNI : MK_NARROW_8;
+#define TILE(n) \
+    case n: \
+        if (n <= most) \
+            narrow8(weights, scale_16, bias_16, q_TK, scale_T, sum_TG, groups, y_TN, stride, n, vnni); \
+        break;
     while (tokens > 0) {
         /* as even as can be: 4 tokens are 2 and 2 */
-        const int blocks = (tokens - 1) / MK_NARROW_8 + 1, count = (tokens + blocks - 1) / blocks;
+        const int blocks = (tokens - 1) / most + 1, count = (tokens + blocks - 1) / blocks;
         switch (count) {
-            TILE(1) TILE(2) TILE(3)
+            TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6)
         }
-        q_TK += (size_t)count * (size_t)groups * MK_GROUP * 2;
+        q_TK += (size_t)count * (size_t)groups * MK_GROUP * (vnni ? 1 : 2);
         scale_T += count;
         sum_TG += count * (groups + 1);
         y_TN += (size_t)count * (size_t)stride;
@@ -560,10 +602,10 @@ MK_NARROW static void dot8_avx2(const uint8_t *weights, const float *scale_16, c
 #undef TILE
 }
 
-MK_NARROW static void dot4_avx2(const uint8_t *weights, const float *bias_16, const int8_t *q_TK, const float *scale_T,
-                                const int32_t *sum_TG, int groups, int tokens, float *y_TN, int stride)
+MK_NARROW MK_INLINE void dot4_narrow(const uint8_t *weights, const float *bias_16, const int8_t *q_TK, const float *scale_T,
+                                     const int32_t *sum_TG, int groups, int tokens, float *y_TN, int stride, const int vnni)
 {
-#define TILE(n) MK_EACH(n, narrow4(weights, bias_16, q_TK, scale_T, sum_TG, groups, y_TN, stride, n))
+#define TILE(n) MK_EACH(n, narrow4(weights, bias_16, q_TK, scale_T, sum_TG, groups, y_TN, stride, n, vnni))
     while (tokens > 0) {
         const int blocks = (tokens - 1) / MK_NARROW_4 + 1, count = (tokens + blocks - 1) / blocks;
         switch (count) {
@@ -581,11 +623,31 @@ MK_NARROW static void dot4_avx2(const uint8_t *weights, const float *bias_16, co
 #define larger(a, b) ((floats)_mm256_max_ps((__m256)(a), (__m256)(b)))
 #define smaller(a, b) ((floats)_mm256_min_ps((__m256)(a), (__m256)(b)))
 #define store_bytes(at, lanes, abreast) narrow_bytes(at, (__m256i)(lanes))
-#define MK_PATH avx2
+#define MK_VECTORS avx2
 #define MK_TARGET MK_NARROW
 #define MK_LANES 8
+#include "vectors.inc"
+
+#define MK_PATH avx2
+#define MK_VECTORS avx2
+#define MK_TARGET MK_NARROW
+#define MK_DOT8(...) dot8_narrow(__VA_ARGS__, 0)
+#define MK_DOT4(...) dot4_narrow(__VA_ARGS__, 0)
 #define MK_WORDS 1
-#include "path.inc"
+#include "product.inc"
+
+#define MK_PATH avxvnni
+#define MK_VECTORS avx2
+#define MK_TARGET MK_NARROW
+#define MK_DOT8(...) dot8_narrow(__VA_ARGS__, 1)
+#define MK_DOT4(...) dot4_narrow(__VA_ARGS__, 1)
+#include "product.inc"
+
+static int has_avx_vnni(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+}
 
 #elif defined(MK_ARM64) || defined(MK_WASM)
 
@@ -631,8 +693,10 @@ MK_INLINE i4 dot_4x4(i4 sum, b16 weights, fours q, int has_sdot)
 #endif
 
 MK_INLINE void dot8_by_four(const uint8_t *weights, const float *scale_16, const float *bias_16, const int8_t *q_TK,
-                            const float *scale_T, int groups, int tokens, float *y_TN, int stride, int has_sdot)
+                            const float *scale_T, const int32_t *sum_TG, int groups, int tokens, float *y_TN, int stride,
+                            const int has_sdot)
 {
+    (void)sum_TG; /* weights are made signed */
     for (int t = 0; t < tokens; t++) {
         const int8_t *q = q_TK + (size_t)t * (size_t)groups * MK_GROUP;
         float *y = y_TN + (size_t)t * (size_t)stride;
@@ -650,7 +714,7 @@ MK_INLINE void dot8_by_four(const uint8_t *weights, const float *scale_16, const
 }
 
 MK_INLINE void dot4_by_four(const uint8_t *weights, const float *bias_16, const int8_t *q_TK, const float *scale_T,
-                            const int32_t *sum_TG, int groups, int tokens, float *y_TN, int stride, int has_sdot)
+                            const int32_t *sum_TG, int groups, int tokens, float *y_TN, int stride, const int has_sdot)
 {
     for (int t = 0; t < tokens; t++) {
         const int8_t *q = q_TK + (size_t)t * (size_t)groups * MK_GROUP;
@@ -680,26 +744,17 @@ MK_INLINE void dot4_by_four(const uint8_t *weights, const float *bias_16, const 
     }
 }
 
-#define MK_DOTS_BY_FOUR(path, target, has_sdot)                                                                      \
-    target static void dot8_##path(const uint8_t *weights, const float *scale_16, const float *bias_16,              \
-                                   const int8_t *q_TK, const float *scale_T, const int32_t *sum_TG, int groups,      \
-                                   int tokens, float *y_TN, int stride)                                              \
-    {                                                                                                                \
-        (void)sum_TG;                                                                                                \
-        dot8_by_four(weights, scale_16, bias_16, q_TK, scale_T, groups, tokens, y_TN, stride, has_sdot);             \
-    }                                                                                                                \
-    target static void dot4_##path(const uint8_t *weights, const float *bias_16, const int8_t *q_TK,                 \
-                                   const float *scale_T, const int32_t *sum_TG, int groups, int tokens, float *y_TN, \
-                                   int stride)                                                                       \
-    {                                                                                                                \
-        dot4_by_four(weights, bias_16, q_TK, scale_T, sum_TG, groups, tokens, y_TN, stride, has_sdot);               \
-    }
-
-MK_DOTS_BY_FOUR(four, , 0)
-#define MK_PATH four
+#define MK_VECTORS four
 #define MK_TARGET
 #define MK_LANES MK_LANES_OF_FOUR
-#include "path.inc"
+#include "vectors.inc"
+
+#define MK_PATH four
+#define MK_VECTORS four
+#define MK_TARGET
+#define MK_DOT8(...) dot8_by_four(__VA_ARGS__, 0)
+#define MK_DOT4(...) dot4_by_four(__VA_ARGS__, 0)
+#include "product.inc"
 
 #if defined(MK_ARM64)
 #if defined(__clang__)
@@ -707,11 +762,12 @@ MK_DOTS_BY_FOUR(four, , 0)
 #else
 #define MK_SDOT __attribute__((target("arch=armv8.2-a+dotprod")))
 #endif
-MK_DOTS_BY_FOUR(sdot, MK_SDOT, 1)
 #define MK_PATH sdot
-#define MK_TARGET
-#define MK_LANES MK_LANES_OF_FOUR
-#include "path.inc"
+#define MK_VECTORS four
+#define MK_TARGET MK_SDOT
+#define MK_DOT8(...) dot8_by_four(__VA_ARGS__, 1)
+#define MK_DOT4(...) dot4_by_four(__VA_ARGS__, 1)
+#include "product.inc"
 
 static int has_sdot(void)
 {
@@ -735,7 +791,7 @@ typedef struct {
 } named_path;
 
 /* The best path that this processor has comes first. */
-static int available(named_path found[5])
+static int available(named_path found[6])
 {
     int count = 0;
 #if defined(MK_X86)
@@ -750,6 +806,8 @@ static int available(named_path found[5])
 #endif
         found[count++] = (named_path){"avx512-vnni", &path_avx512};
     }
+    if (halves && __builtin_cpu_supports("avx2") && has_avx_vnni())
+        found[count++] = (named_path){"avx-vnni", &path_avxvnni};
     if (halves && __builtin_cpu_supports("avx2"))
         found[count++] = (named_path){"avx2", &path_avx2};
 #elif defined(MK_ARM64)
@@ -768,7 +826,7 @@ static named_path chosen;
 static const named_path *choice(void)
 {
     if (!chosen.path) {
-        named_path found[5];
+        named_path found[6];
         (void)available(found);
         chosen = found[0];
     }
@@ -787,7 +845,7 @@ const char *mk_instructions(void)
 
 int mk_use(const char *name)
 {
-    named_path found[5];
+    named_path found[6];
     int count = available(found);
     for (int i = 0; i < count; i++)
         if (strcmp(found[i].name, name) == 0) {

@@ -1,4 +1,4 @@
-/* What a set of instructions brings; inside the kernel. See path.inc for what each function computes. */
+/* What a set of instructions brings; inside the kernel. See vectors.inc and product.inc for what each function computes. */
 #ifndef MINIKIN_PATHS_H
 #define MINIKIN_PATHS_H
 

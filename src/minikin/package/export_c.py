@@ -85,7 +85,7 @@ def files(source: Source) -> dict[str, str]:
 
 
 def amalgamated() -> str:
-    """Return the kernel as one text whose functions are all static, with path.inc put in wherever it is included.
+    """Return the kernel as one text whose functions are all static, with each `.inc` put in wherever it is included.
 
     A function declared static stays so where it is defined (C99 6.2.2, 5), so only declarations are changed.
     """

@@ -17,8 +17,8 @@ from minikin.base.manifest import Manifest
 from minikin.base.types import Array
 
 SWITCH = "MINIKIN_INSTRUCTIONS"
-"""Environment variable that picks a set of instructions, to try an older machine: scalar, avx2, avx512-vnni,
-amx-int8, neon or neon-dotprod."""
+"""Environment variable that picks a set of instructions, to try an older machine: scalar, avx2, avx-vnni,
+avx512-vnni, amx-int8, neon or neon-dotprod."""
 
 LEAST_PER_THREAD = 8
 """Fewer texts than this are not worth a thread of their own."""
