@@ -71,7 +71,11 @@ def pairs(texts):
 def every_path():
     """Names of the instruction sets that this processor has; the best one is in use again afterwards."""
     best = _kernel.instructions()
-    yield [name for name in ("scalar", "avx2", "avx-vnni", "avx512-vnni", "amx-int8", "neon", "neon-dotprod") if _kernel.use(name)]
+    yield [
+        name
+        for name in ("scalar", "avx2", "avx-vnni", "avx512-vnni", "amx-int8", "neon", "neon-dotprod")
+        if _kernel.use(name)
+    ]
     _kernel.use(best)
 
 

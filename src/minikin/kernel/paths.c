@@ -285,7 +285,7 @@ MK_WIDE MK_INLINE void wide_bytes(int8_t *at, __m512i lanes, int abreast)
 
 /* ---- AMX: one instruction multiplies 16 tokens by 16 outputs over 64 inputs, of 8-bit weights as they lie ---- */
 
-#if defined(__linux__) && (defined(__clang__) || __GNUC__ >= 11)
+#if defined(__linux__) && (defined(__clang__) || __GNUC__ >= 11) && !defined(MK_NO_AMX)
 #define MK_AMX 1
 #define ZERO(c) __asm__ volatile("tilezero %%tmm" #c ::)
 #define LOAD(n, at, pitch) \
