@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import re
 import shutil
 import struct
@@ -67,15 +68,14 @@ def pairs(texts):
     return [(text, other) for text, other in zip(texts, reversed(texts), strict=True)]
 
 
+INSTRUCTIONS = ("scalar", "avx2", "avx-vnni", "avx512-vnni", "amx-int8", "neon", "neon-dotprod")
+
+
 @pytest.fixture
 def every_path():
     """Names of the instruction sets that this processor has; the best one is in use again afterwards."""
     best = _kernel.instructions()
-    yield [
-        name
-        for name in ("scalar", "avx2", "avx-vnni", "avx512-vnni", "amx-int8", "neon", "neon-dotprod")
-        if _kernel.use(name)
-    ]
+    yield [name for name in INSTRUCTIONS if _kernel.use(name)]
     _kernel.use(best)
 
 
@@ -136,16 +136,18 @@ def test_every_path_gives_the_same_bits(tmp_path, every_path, scheme, pair):
 
 
 @needs_kernel
+@pytest.mark.parametrize(("hidden", "heads", "neurons"), [(90, 3, 70), (160, 4, 256)])
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_every_path_gives_the_same_bits_for_every_number_of_tokens(tmp_path, every_path, scheme):
-    """Tokens are taken in shares, and each size of a share is a loop of its own; 90 inputs and 70 are no whole 64."""
-    folder = opened(tmp_path, quantize(small.encoder(2, 90, 3, 70, max_length=60), scheme))
+def test_every_path_gives_the_same_bits_whatever_the_length(tmp_path, every_path, scheme, hidden, heads, neurons):
+    """Tokens are taken in shares, and each size of a share is a loop of its own, as are whole and half 64s of inputs."""
+    folder = opened(tmp_path, quantize(small.encoder(2, hidden, heads, neurons, max_length=60), scheme))
     found = runtimes.open(folder, engine="kernel")
     texts = [" ".join(small.WORDS[(5 * i + j * j) % 17] for j in range(i)) for i in range(59)]
     answers = []
     for name in every_path:
         _kernel.use(name)
         answers.append(np.stack([found.both([text])[1][0] for text in texts]))
+        assert (found.both(texts)[1] == answers[0]).all()  # 192 tokens at a time, and more
     assert all((answers[0] == a).all() for a in answers)
     assert len(np.unique(answers[0], axis=0)) > 50  # each length was read
 
@@ -236,6 +238,23 @@ def test_a_switch_stands_for_an_older_processor(tmp_path, monkeypatch, every_pat
     monkeypatch.setenv(engine.SWITCH, "mmx")
     with pytest.raises(KinError, match="MINIKIN_INSTRUCTIONS=mmx"):
         mk.load(folder)
+
+
+@needs_kernel
+@pytest.mark.skipif(sys.platform != "linux" or platform.machine() != "x86_64", reason="Linux on x86-64 lends AMX")
+def test_amx_is_asked_for_by_nothing_but_its_use():
+    """Once a process may use the tiles, its signal stacks must be larger, so another path leaves them alone."""
+    told = """
+import ctypes, sys
+from minikin.kernel import _kernel
+def lent():
+    mask = ctypes.c_uint64()
+    ctypes.CDLL(None).syscall(158, 0x1022, ctypes.byref(mask))  # ARCH_GET_XCOMP_PERM
+    return mask.value >> 18 & 1
+print(_kernel.use("scalar"), lent(), _kernel.use("amx-int8") - lent())
+"""
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "0", "0"]
 
 
 def test_without_a_kernel_it_says_what_to_do(tmp_path, monkeypatch):

@@ -147,6 +147,12 @@ MK_WIDE MK_INLINE __m512i four(const int8_t *q) /* four bytes, sixteen times */
     return _mm512_set1_epi32(bytes);
 }
 
+MK_WIDE MK_INLINE void wide_row(float *y_16, __m512i dot, float token, __m512 scale, __m512 bias)
+{
+    const __m512 scales = _mm512_mul_ps(_mm512_set1_ps(token), scale);
+    _mm512_storeu_ps(y_16, _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(dot), scales), bias));
+}
+
 /* Sums by name, not in an array: GCC 12 would copy each of an array's to another register and back for every multiply-add. */
 #define MK_EACH_SUM(DO) \
     DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11) \
@@ -183,10 +189,7 @@ MK_WIDE MK_INLINE void tile8(const uint8_t *weights, const float *scale_16, cons
         __m512i whole = sums[t];
         for (int c = 1; c < chains; c++)
             whole = _mm512_add_epi32(whole, sums[c * tokens + t]);
-        _mm512_storeu_ps(y_TN + (size_t)t * (size_t)stride,
-                         _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(whole),
-                                                     _mm512_mul_ps(_mm512_set1_ps(scale_T[t]), scale)),
-                                       bias));
+        wide_row(y_TN + (size_t)t * (size_t)stride, whole, scale_T[t], scale, bias);
     }
 }
 
@@ -285,15 +288,17 @@ MK_WIDE MK_INLINE void wide_bytes(int8_t *at, __m512i lanes, int abreast)
 
 /* ---- AMX: one instruction multiplies 16 tokens by 16 outputs over 64 inputs, of 8-bit weights as they lie ---- */
 
-#if defined(__linux__) && (defined(__clang__) || __GNUC__ >= 11) && !defined(MK_NO_AMX)
+#if defined(__linux__) && defined(__LP64__) && !defined(MK_NO_AMX)
 #define MK_AMX 1
-#define ZERO(c) __asm__ volatile("tilezero %%tmm" #c ::)
+/* As bytes, since not every assembler knows them: tilezero, tileloadd and tilestored of (rax, rcx), tdpbsud. */
+#define ZERO(c) __asm__ volatile(".byte 0xc4,0xe2,0x7b,0x49,0xc0+8*" #c ::)
 #define LOAD(n, at, pitch) \
-    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #n ::"r"(at), "r"((int64_t)(pitch)) : "memory")
-#define KEEP(n, at) __asm__ volatile("tilestored %%tmm" #n ", (%0,%1,1)" ::"r"(at), "r"((int64_t)128) : "memory")
-#define MULTIPLY(c, q, w) __asm__ volatile("tdpbsud %%tmm" #w ", %%tmm" #q ", %%tmm" #c ::)
+    __asm__ volatile(".byte 0xc4,0xe2,0x7b,0x4b,0x04+8*" #n ",0x08" ::"a"(at), "c"((int64_t)(pitch)) : "memory")
+#define KEEP(n, at) __asm__ volatile(".byte 0xc4,0xe2,0x7a,0x4b,0x04+8*" #n ",0x08" ::"a"(at), "c"((int64_t)128) : "memory")
+#define MULTIPLY(c, q, w) __asm__ volatile(".byte 0xc4,0xe2,0x02+8*(15-" #w "),0x5e,0xc0+8*" #c "+" #q ::)
 
-/* A few tokens are no slower one by one. */
+/* From 64 inputs on, since a load takes 1,024 bytes of a tile; a few tokens are no slower one by one. By bits, inputs and
+ * tokens alone: `quantize` and `linear` must choose alike. */
 static int amx_takes(const mk_linear *w, int tokens)
 {
     return w->bits == 8 && w->k >= 64 && tokens >= 4;
@@ -321,39 +326,16 @@ MK_WIDE static void quantize_amx(const mk_linear *w, const float *x_TK, int toke
     }
 }
 
-/* 16 rows of 32 sums, which are two tiles, as floats. */
-MK_WIDE MK_INLINE void amx_rows(const mk_linear *w, int tile, const int32_t *dot_T32, const float *scale_T,
-                                const int32_t *sum_TG, int rows, float *y_TN, int stride)
+/* The sums of two tiles of outputs by up to 32 tokens: `rows` of them, and `second` where there are as many more. */
+MK_WIDE static void amx_multiply(const mk_linear *w, int tile, const int8_t *q_TK, int rows, int second, int32_t *dot_T32)
 {
-    const int groups = w->k / MK_GROUP;
-    for (int half = 0; half < 32; half += 16) {
-        const __m512 scale = _mm512_loadu_ps(w->scales_N + tile * 16 + half);
-        const __m512 bias = _mm512_loadu_ps(w->bias_N + tile * 16 + half);
-        for (int t = 0; t < rows; t++) {
-            const __m512i whole = _mm512_add_epi32(_mm512_loadu_si512(dot_T32 + t * 32 + half),
-                                                   _mm512_set1_epi32(sum_TG[t * (groups + 1) + groups]));
-            _mm512_storeu_ps(y_TN + (size_t)t * (size_t)stride + half,
-                             _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(whole),
-                                                         _mm512_mul_ps(_mm512_set1_ps(scale_T[t]), scale)),
-                                           bias));
-        }
-    }
-}
-
-/* Two tiles of outputs by `blocks` (a constant: 1 or 2) times `rows` tokens. */
-MK_WIDE MK_INLINE void amx_block(const mk_linear *w, int tile, const int8_t *q_TK, const float *scale_T,
-                                 const int32_t *sum_TG, int rows, float *y_TN, int stride, const int blocks)
-{
-    int32_t dot_T32[16 * 32];
-    const int pitch = amx_pitch(w), groups = w->k / MK_GROUP;
-    const size_t tile_bytes = (size_t)groups * 512;
+    const int pitch = amx_pitch(w);
+    const size_t tile_bytes = (size_t)(w->k / MK_GROUP) * 512;
     const uint8_t *weights = w->weights + (size_t)tile * tile_bytes;
     ZERO(0);
     ZERO(1);
-    if (blocks > 1) {
-        ZERO(2);
-        ZERO(3);
-    }
+    ZERO(2);
+    ZERO(3);
     for (int k = 0; k < pitch; k += 64) {
         const uint8_t *at = weights + (k + 64 == pitch ? tile_bytes - 1024 : (size_t)k * 16);
         LOAD(6, at, 64);
@@ -361,7 +343,7 @@ MK_WIDE MK_INLINE void amx_block(const mk_linear *w, int tile, const int8_t *q_T
         MULTIPLY(0, 4, 6);
         LOAD(7, at + tile_bytes, 64);
         MULTIPLY(1, 4, 7);
-        if (blocks > 1) {
+        if (second) {
             LOAD(5, q_TK + (size_t)rows * (size_t)pitch + k, pitch);
             MULTIPLY(2, 5, 6);
             MULTIPLY(3, 5, 7);
@@ -369,12 +351,9 @@ MK_WIDE MK_INLINE void amx_block(const mk_linear *w, int tile, const int8_t *q_T
     }
     KEEP(0, dot_T32);
     KEEP(1, dot_T32 + 16);
-    amx_rows(w, tile, dot_T32, scale_T, sum_TG, rows, y_TN, stride);
-    if (blocks > 1) {
-        KEEP(2, dot_T32);
-        KEEP(3, dot_T32 + 16);
-        amx_rows(w, tile, dot_T32, scale_T + rows, sum_TG + rows * (groups + 1), rows, y_TN + (size_t)rows * (size_t)stride,
-                 stride);
+    if (second) {
+        KEEP(2, dot_T32 + rows * 32);
+        KEEP(3, dot_T32 + rows * 32 + 16);
     }
 }
 
@@ -383,50 +362,60 @@ MK_WIDE MK_INLINE void amx_block(const mk_linear *w, int tile, const int8_t *q_T
 MK_WIDE static void linear_amx(const mk_linear *w, const int8_t *q_TK, const float *scale_T, const int32_t *sum_TG,
                                int tokens, float *y_TN, int stride)
 {
-    const int tiles = (w->n + 31) / 32 * 2, groups = w->k / MK_GROUP, shares = (tokens + 15) / 16;
-    const int rows = (tokens + shares - 1) / shares;
+    int32_t dot_T32[2 * 16 * 32];
+    if (!amx_takes(w, tokens)) {
+        linear_avx512(w, q_TK, scale_T, sum_TG, tokens, y_TN, stride);
+        return;
+    }
+    const int tiles = (w->n + 31) / 32 * 2, groups = w->k / MK_GROUP;
+    const int shares = (tokens + 15) / 16, rows = (tokens + shares - 1) / shares;
     struct {
         uint8_t palette, first_row, none[14];
         uint16_t bytes[16];
         uint8_t rows[16];
     } shape = {1, 0, {0}, {64, 64, 64, 64, 64, 64, 64, 64}, {0}};
-    if (!amx_takes(w, tokens)) {
-        linear_avx512(w, q_TK, scale_T, sum_TG, tokens, y_TN, stride);
-        return;
-    }
     for (int i = 0; i < 8; i++)
         shape.rows[i] = i < 6 ? (uint8_t)rows : 16;
-    __asm__ volatile("ldtilecfg %0" ::"m"(shape));
+    __asm__ volatile(".byte 0xc4,0xe2,0x78,0x49,0x00" ::"a"(&shape) : "memory"); /* ldtilecfg */
     for (int tile = 0; tile < tiles; tile += 2) {
-        for (int t = 0; t < tokens;) {
-            const int blocks = t + 2 * rows <= tokens ? 2 : 1, first = t + rows <= tokens ? t : tokens - rows;
-            const int8_t *q = q_TK + (size_t)first * (size_t)amx_pitch(w);
-            const int32_t *sum = sum_TG + first * (groups + 1);
-            float *y = y_TN + (size_t)first * (size_t)stride + tile * 16;
-            if (blocks == 2)
-                amx_block(w, tile, q, scale_T + first, sum, rows, y, stride, 2);
-            else
-                amx_block(w, tile, q, scale_T + first, sum, rows, y, stride, 1);
-            t += blocks * rows;
+        for (int t = 0, count; t < tokens; t += count) {
+            const int second = t + 2 * rows <= tokens, first = t + rows <= tokens ? t : tokens - rows;
+            count = (1 + second) * rows;
+            amx_multiply(w, tile, q_TK + (size_t)first * (size_t)amx_pitch(w), rows, second, dot_T32);
+            for (int half = 0; half < 32; half += 16) {
+                const __m512 scale = _mm512_loadu_ps(w->scales_N + tile * 16 + half);
+                const __m512 bias = _mm512_loadu_ps(w->bias_N + tile * 16 + half);
+                float *y = y_TN + (size_t)first * (size_t)stride + tile * 16 + half;
+                for (int i = 0; i < count; i++) {
+                    const int32_t sum = sum_TG[(first + i) * (groups + 1) + groups];
+                    const __m512i dot = _mm512_add_epi32(_mm512_loadu_si512(dot_T32 + i * 32 + half), _mm512_set1_epi32(sum));
+                    wide_row(y + (size_t)i * (size_t)stride, dot, scale_T[first + i], scale, bias);
+                }
+            }
         }
         if (w->activation != MK_NONE)
             activate_avx512(y_TN + tile * 16, tokens, 32, stride, w->activation);
     }
-    __asm__ volatile("tilerelease" ::);
+    __asm__ volatile(".byte 0xc4,0xe2,0x78,0x49,0xc0" ::); /* tilerelease */
 }
 
 static const mk_path path_amx = {look_up_avx512,  quantize_amx,  linear_amx,    add_norm_avx512,
                                  activate_avx512, attend_avx512, softmax_avx512};
 
-/* Linux lends the tiles to a process that asks (arch_prctl, ARCH_REQ_XCOMP_PERM, 18); older ones know no such question. */
+/* arch_prctl of Linux; older ones know neither question. */
+static long amx_ask(long question, uintptr_t about)
+{
+    long answer;
+    __asm__ volatile("syscall" : "=a"(answer) : "a"(158L), "D"(question), "S"(about) : "rcx", "r11", "memory");
+    return answer;
+}
+
 static int has_amx(void)
 {
     unsigned a, b, c, d;
-    long refused;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d >> 24 & 3) != 3) /* AMX-TILE and AMX-INT8 */
-        return 0;
-    __asm__ volatile("syscall" : "=a"(refused) : "a"(158L), "D"(0x1023L), "S"(18L) : "rcx", "r11", "memory");
-    return refused == 0;
+    uint64_t lent = 0;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 24 & 3) == 3 && /* AMX-TILE and AMX-INT8 */
+           amx_ask(0x1021, (uintptr_t)&lent) == 0 && (lent >> 18 & 1); /* ARCH_GET_XCOMP_SUPP */
 }
 
 #undef ZERO
@@ -439,6 +428,9 @@ static int has_amx(void)
  * where AVX-VNNI has the one instruction for 32 pairs of bytes, as laptops do (`vnni`, a constant) ---- */
 
 #define MK_NARROW __attribute__((target("avx2,f16c")))
+#if (defined(__clang__) ? __clang_major__ >= 13 : __GNUC__ >= 12) && !defined(MK_NO_AVX_VNNI)
+#define MK_AVX_VNNI 1
+#endif
 /* Tokens that share a tile's weights: as many sums as stay in sixteen registers beside what is multiplied. */
 enum { MK_NARROW_8 = 3, MK_NARROW_4 = 4, MK_NARROW_VNNI = 6 };
 
@@ -454,10 +446,14 @@ MK_NARROW MK_INLINE __m256i narrow_load(const uint8_t *at)
     return _mm256_loadu_si256((const __m256i *)(const void *)at);
 }
 
-/* As assembly: a header hides its name where not every processor that is compiled for has it. */
+/* As assembly, since what is compiled for AVX2 as well can't take in more; never called where assemblers may not know it. */
 MK_NARROW MK_INLINE __m256i narrow_dot(__m256i sum, __m256i weights, __m256i q)
 {
-    __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(weights), "x"(q));
+#if defined(MK_AVX_VNNI)
+    __asm__("%{vex%} vpdpbusd {%2, %1, %0|%0, %1, %2}" : "+x"(sum) : "x"(weights), "x"(q));
+#endif
+    (void)weights;
+    (void)q;
     return sum;
 }
 
@@ -636,6 +632,7 @@ MK_NARROW MK_INLINE void dot4_narrow(const uint8_t *weights, const float *bias_1
 #define MK_WORDS 1
 #include "product.inc"
 
+#if defined(MK_AVX_VNNI)
 #define MK_PATH avxvnni
 #define MK_VECTORS avx2
 #define MK_TARGET MK_NARROW
@@ -648,6 +645,7 @@ static int has_avx_vnni(void)
     unsigned a, b, c, d;
     return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
 }
+#endif
 
 #elif defined(MK_ARM64) || defined(MK_WASM)
 
@@ -744,13 +742,8 @@ MK_INLINE void dot4_by_four(const uint8_t *weights, const float *bias_16, const 
     }
 }
 
-#define MK_VECTORS four
-#define MK_TARGET
-#define MK_LANES MK_LANES_OF_FOUR
-#include "vectors.inc"
-
 #define MK_PATH four
-#define MK_VECTORS four
+#define MK_VECTORS scalar
 #define MK_TARGET
 #define MK_DOT8(...) dot8_by_four(__VA_ARGS__, 0)
 #define MK_DOT4(...) dot4_by_four(__VA_ARGS__, 0)
@@ -763,7 +756,7 @@ MK_INLINE void dot4_by_four(const uint8_t *weights, const float *bias_16, const 
 #define MK_SDOT __attribute__((target("arch=armv8.2-a+dotprod")))
 #endif
 #define MK_PATH sdot
-#define MK_VECTORS four
+#define MK_VECTORS scalar
 #define MK_TARGET MK_SDOT
 #define MK_DOT8(...) dot8_by_four(__VA_ARGS__, 1)
 #define MK_DOT4(...) dot4_by_four(__VA_ARGS__, 1)
@@ -790,8 +783,10 @@ typedef struct {
     const mk_path *path;
 } named_path;
 
-/* The best path that this processor has comes first. */
-static int available(named_path found[6])
+enum { MOST_PATHS = 5 };
+
+/* The best path that this processor has comes first, and last the scalar one. */
+static int available(named_path found[MOST_PATHS])
 {
     int count = 0;
 #if defined(MK_X86)
@@ -806,8 +801,10 @@ static int available(named_path found[6])
 #endif
         found[count++] = (named_path){"avx512-vnni", &path_avx512};
     }
+#if defined(MK_AVX_VNNI)
     if (halves && __builtin_cpu_supports("avx2") && has_avx_vnni())
         found[count++] = (named_path){"avx-vnni", &path_avxvnni};
+#endif
     if (halves && __builtin_cpu_supports("avx2"))
         found[count++] = (named_path){"avx2", &path_avx2};
 #elif defined(MK_ARM64)
@@ -823,12 +820,24 @@ static int available(named_path found[6])
 
 static named_path chosen;
 
+/* Use it from now on. Linux lends AMX's tiles to a process that asks, which is done for this path alone. */
+static int take_path(named_path one)
+{
+#if defined(MK_AMX)
+    if (one.path == &path_amx && amx_ask(0x1023, 18) != 0) /* ARCH_REQ_XCOMP_PERM */
+        return 0;
+#endif
+    chosen = one;
+    return 1;
+}
+
 static const named_path *choice(void)
 {
     if (!chosen.path) {
-        named_path found[6];
+        named_path found[MOST_PATHS];
         (void)available(found);
-        chosen = found[0];
+        for (int i = 0; !take_path(found[i]);)
+            i++;
     }
     return &chosen;
 }
@@ -845,12 +854,10 @@ const char *mk_instructions(void)
 
 int mk_use(const char *name)
 {
-    named_path found[6];
+    named_path found[MOST_PATHS];
     int count = available(found);
     for (int i = 0; i < count; i++)
-        if (strcmp(found[i].name, name) == 0) {
-            chosen = found[i];
-            return 1;
-        }
+        if (strcmp(found[i].name, name) == 0)
+            return take_path(found[i]);
     return 0;
 }
