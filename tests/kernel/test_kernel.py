@@ -139,7 +139,7 @@ def test_every_path_gives_the_same_bits(tmp_path, every_path, scheme, pair):
 @pytest.mark.parametrize(("hidden", "heads", "neurons"), [(90, 3, 70), (160, 4, 256)])
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_every_path_gives_the_same_bits_whatever_the_length(tmp_path, every_path, scheme, hidden, heads, neurons):
-    """Tokens are taken in shares, and each size of a share is a loop of its own, as are whole and half 64s of inputs."""
+    """Tokens are taken in shares: each size of a share is a loop of its own, as are whole and half 64s of inputs."""
     folder = opened(tmp_path, quantize(small.encoder(2, hidden, heads, neurons, max_length=60), scheme))
     found = runtimes.open(folder, engine="kernel")
     texts = [" ".join(small.WORDS[(5 * i + j * j) % 17] for j in range(i)) for i in range(59)]
