@@ -78,11 +78,12 @@ def test_the_current_folder_is_not_replaced(kins, tmp_path, monkeypatch) -> None
         refused(say(kins["static"], "--to", "c", "-o", out), "current folder")
 
 
-def test_a_file_whose_list_of_sections_is_wrong_is_refused(tmp_path) -> None:
+@pytest.mark.parametrize("at", [16, 20])
+def test_a_file_that_states_a_wrong_size_or_number_of_sections_is_refused(tmp_path, at) -> None:
     kin = write(tmp_path / "kin", quantize(small.static(), "int8"))
     data = bytearray((kin / "model.kernel").read_bytes())
     for count in (0, 3_000_000):
-        data[16:20] = count.to_bytes(4, "little")
+        data[at : at + 4] = count.to_bytes(4, "little")
         data[12:16] = zlib.crc32(data[16:]).to_bytes(4, "little")
         sealed(kin, bytes(data))
         refused(say(kin, "--to", "c", "-o", tmp_path / "x"), "damaged")

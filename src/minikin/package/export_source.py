@@ -82,7 +82,8 @@ def _check(path: Path, source: Source) -> None:
     if len(data) >= HEADER.size and data[:8] == b"minikin\0" and version > VERSION:
         raise KinError(f"{path} was written by a newer minikin. Upgrade with: pip install --upgrade minikin")
     whole = len(data) >= HEADER.size and data[:8] == b"minikin\0"
-    if not whole or zlib.crc32(data[16:]) != int.from_bytes(data[12:16], "little"):
+    stated = (int.from_bytes(data[12:16], "little"), int.from_bytes(data[16:20], "little"))
+    if not whole or (zlib.crc32(data[16:]), len(data)) != stated:
         raise KinError(f"{path} is damaged. Copy the kin again, or build it again.")
     try:
         if (compiled := extension()) is not None:
