@@ -54,7 +54,7 @@ static PyObject *model_new(PyTypeObject *type, PyObject *args, PyObject *keyword
     }
     code = mk_open(&self->model, self->file.buf, (size_t)self->file.len);
     if (code != MK_OK) {
-        PyErr_SetString(PyExc_ValueError, fault(code));
+        PyErr_SetString(code == MK_NEWER ? PyExc_NotImplementedError : PyExc_ValueError, fault(code));
         Py_DECREF(self);
         return NULL;
     }

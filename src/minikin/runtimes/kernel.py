@@ -34,8 +34,8 @@ class Engine:
             raise KinError(f"The kin in {folder} carries no kernel file ({manifest.kernel_reason}). Use --engine onnx.")
         if compiled is None:
             raise KinError(
-                "This minikin was installed without its kernel: no C compiler was found. Install one, then run "
-                "pip install --force-reinstall --no-deps minikin; or use --engine onnx."
+                "This minikin was installed without its kernel: no C compiler was found, or it failed. Install "
+                "one, then run pip install --force-reinstall --no-deps minikin; or use --engine onnx."
             )
         wanted = os.environ.get(SWITCH)
         if wanted and not compiled.use(wanted):
@@ -45,8 +45,8 @@ class Engine:
             with path.open("rb") as file:
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self._model = compiled.Model(mapped)
-        except (OSError, ValueError) as error:
-            newer = "newer" in str(error)
+        except (OSError, ValueError, NotImplementedError) as error:
+            newer = isinstance(error, NotImplementedError)
             remedy = (
                 "Upgrade with: pip install --upgrade minikin" if newer else "Copy the kin again, or build it again."
             )
