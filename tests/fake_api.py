@@ -45,14 +45,18 @@ def serving(say: Script) -> Iterator[Api]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            raw = self.rfile.read(int(self.headers["Content-Length"]))
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             with api.lock:
                 api.at_once += 1
                 api.most_at_once = max(api.most_at_once, api.at_once)
-                api.bodies.append(json.loads(raw))
+                api.bodies.append(asked)
                 api.headers.append(dict(self.headers))
             try:
-                said = api.say(api.bodies[-1])
+                said = api.say(asked)
+            finally:
+                with api.lock:  # before the answer goes out, which may bring the next request
+                    api.at_once -= 1
+            try:
                 if callable(said):
                     said(self)
                     return
@@ -65,9 +69,6 @@ def serving(say: Script) -> Iterator[Api]:
                 self.wfile.write(body)
             except OSError:
                 pass  # the other side had enough
-            finally:
-                with api.lock:
-                    api.at_once -= 1
 
         def log_message(self, *_: Any) -> None:
             pass
