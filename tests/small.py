@@ -30,6 +30,9 @@ WORDS = [
     "##ed",
     "##ing",
 ]
+INSTRUCTIONS = ("scalar", "avx2", "avx-vnni", "avx512-vnni", "amx-int8", "neon", "neon-dotprod")
+"""All that the kernel knows by name; a processor has some of them."""
+
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 TEXTS = [
     "where is my card?",

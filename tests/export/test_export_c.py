@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import small
 from minikin.package import export_c, export_source
 from minikin.package.export_source import Source
 
@@ -80,8 +81,8 @@ def test_answers_are_the_librarys_to_the_bit(sources, library, kind, flags) -> N
     exported = Exported(compiled(folder, f"answers{len(flags)}.so", *flags), source)
     memory = source.memory
     assert library.open(source.kernel, memory.classes, memory.tokens) == 0
-    for instructions in (b"scalar", b"avx2", b"avx-vnni", b"avx512-vnni", b"amx-int8", b"neon", b"neon-dotprod"):
-        if not exported.c.minikin_use(instructions):
+    for instructions in small.INSTRUCTIONS:
+        if not exported.c.minikin_use(instructions.encode()):
             continue
         for text in texts_of(source):
             expected, cut = library.answer(text)
@@ -160,7 +161,7 @@ def test_the_stack_stays_below_what_is_stated(sources, kind, level) -> None:
     (folder / "painted.c").write_text(PAINTED)
     build = [needed("gcc"), "-std=gnu99", level, "-Wno-psabi", "model.c", "painted.c", "-lpthread", "-o", "painted"]
     subprocess.run(build, cwd=folder, check=True, capture_output=True)
-    for path in ("scalar", "avx2", "avx-vnni", "avx512-vnni", "amx-int8"):
+    for path in small.INSTRUCTIONS:
         done = subprocess.run([folder / "painted", path], capture_output=True, text=True, check=True)
         assert int(done.stdout) < export_c.STACK_BYTES, path  # the thread's own descriptor is in it
 

@@ -68,14 +68,11 @@ def pairs(texts):
     return [(text, other) for text, other in zip(texts, reversed(texts), strict=True)]
 
 
-INSTRUCTIONS = ("scalar", "avx2", "avx-vnni", "avx512-vnni", "amx-int8", "neon", "neon-dotprod")
-
-
 @pytest.fixture
 def every_path():
     """Names of the instruction sets that this processor has; the best one is in use again afterwards."""
     best = _kernel.instructions()
-    yield [name for name in INSTRUCTIONS if _kernel.use(name)]
+    yield [name for name in small.INSTRUCTIONS if _kernel.use(name)]
     _kernel.use(best)
 
 

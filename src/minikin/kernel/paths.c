@@ -835,9 +835,10 @@ static const named_path *choice(void)
 {
     if (!chosen.path) {
         named_path found[MOST_PATHS];
+        int best = 0;
         (void)available(found);
-        for (int i = 0; !take_path(found[i]);)
-            i++;
+        while (!take_path(found[best]))
+            best++;
     }
     return &chosen;
 }

@@ -78,12 +78,11 @@ def _remedy(found: Manifest) -> str:
 
 def _check(path: Path, source: Source) -> None:
     data, labels = source.kernel, source.manifest.labels
-    version = int.from_bytes(data[8:12], "little")
-    if len(data) >= HEADER.size and data[:8] == b"minikin\0" and version > VERSION:
-        raise KinError(f"{path} was written by a newer minikin. Upgrade with: pip install --upgrade minikin")
     whole = len(data) >= HEADER.size and data[:8] == b"minikin\0"
-    stated = (int.from_bytes(data[12:16], "little"), int.from_bytes(data[16:20], "little"))
-    if not whole or (zlib.crc32(data[16:]), len(data)) != stated:
+    version, *stated = HEADER.unpack_from(data)[1:4] if whole else (0,)
+    if version > VERSION:
+        raise KinError(f"{path} was written by a newer minikin. Upgrade with: pip install --upgrade minikin")
+    if stated != [zlib.crc32(data[16:]), len(data)]:
         raise KinError(f"{path} is damaged. Copy the kin again, or build it again.")
     try:
         if (compiled := extension()) is not None:

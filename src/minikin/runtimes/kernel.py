@@ -45,12 +45,12 @@ class Engine:
             with path.open("rb") as file:
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self._model = compiled.Model(mapped)
-        except (OSError, ValueError, NotImplementedError) as error:
-            newer = isinstance(error, NotImplementedError)
-            remedy = (
-                "Upgrade with: pip install --upgrade minikin" if newer else "Copy the kin again, or build it again."
-            )
-            raise KinError(f"The kernel can't open {path}: {error}. {remedy}") from error
+        except NotImplementedError as error:
+            raise KinError(
+                f"The kernel can't open {path}: {error}. Upgrade with: pip install --upgrade minikin"
+            ) from error
+        except (OSError, ValueError) as error:
+            raise KinError(f"The kernel can't open {path}: {error}. Copy the kin again, or build it again.") from error
         if (self._model.classes, self._model.pair) != (len(manifest.labels), manifest.pair):
             raise KinError(f"{path} does not fit {folder / 'minikin.json'}. Build the kin again.")
         self.name = f"kernel ({compiled.instructions()})"
